@@ -1,0 +1,55 @@
+# Each of these commands does its own set-up on a machine that has Python 3.11+, gcc and make.
+SHELL := /bin/sh
+VENV := .venv
+PYTHON ?=
+BIN := $(VENV)/bin
+NATIVE := src/thaw/native/thaw-sandbox
+TESTS ?= tests
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench soak lint format native setup clean
+
+help: ## Show these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## Publish a real function with and without SnapStart, call both, print the difference
+	@$(BIN)/thaw demo
+
+test: setup ## Run all tests (a part of them: make test TESTS=tests/unit)
+	@$(BIN)/python -m pytest -m "not bench and not soak" $(PYTEST_ARGS) $(TESTS)
+
+bench: setup ## Measure (minutes); records go to build/bench/<suite>.json
+	@$(BIN)/python -m pytest -m bench -s $(PYTEST_ARGS) tests/performance
+
+soak: setup ## Run for hours (SOAK_MINUTES, default 120) and look for leaks
+	@SOAK_MINUTES=$${SOAK_MINUTES:-120} $(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS) tests/performance
+
+lint: setup ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+native: $(NATIVE) ## Compile the native binary only
+
+setup: $(VENV)/.installed $(NATIVE) ## Make the virtual environment and compile the native binary
+
+clean: ## Remove everything that these commands made in this folder
+	rm -rf $(VENV) build dist src/*.egg-info $(NATIVE) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(NATIVE): $(wildcard src/thaw/native/*.c src/thaw/native/*.h) src/thaw/native/Makefile
+	@command -v gcc >/dev/null || { echo "Thaw needs gcc to build its native part: install gcc and try again." >&2; exit 1; }
+	@$(MAKE) --no-print-directory -C src/thaw/native
+
+$(BIN)/python:
+	@.ci/venv $(VENV) $(PYTHON)
+
+$(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
+	@echo "Installing Thaw and what it needs into $(VENV) (a minute or two, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
