@@ -1,0 +1,53 @@
+"""What the AWS front needs from the parts below it; `thaw.publish` and `thaw.invoke` satisfy these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from thaw.catalog.configuration import Configuration
+from thaw.invoke.call import Answer, Call
+
+
+class ApiSettings(Protocol):
+    """The settings of the server that the front reads: which region and account the ARNs name."""
+
+    @property
+    def region(self) -> str: ...
+    @property
+    def account_id(self) -> str: ...
+
+
+class Publishing(Protocol):
+    """What follows a change in the catalog. Every method returns soon; the work goes on in the background."""
+
+    async def function_created(self, configuration: Configuration, code: bytes) -> None:
+        """Stores and unpacks the zip, then (later) sets $LATEST Active or Failed in the catalog.
+
+        Raises ServiceError or CodePackageError where the package cannot be taken; the function is then forgotten.
+        """
+
+    async def code_updated(self, configuration: Configuration, code: bytes) -> None:
+        """As function_created, for new code; ends in LastUpdateStatus Successful or Failed.
+
+        Until then, and after a failure, calls of $LATEST are served by the previous configuration.
+        """
+
+    async def configuration_updated(self, configuration: Configuration) -> None:
+        """Makes new settings of $LATEST take effect; ends in LastUpdateStatus Successful or Failed."""
+
+    async def version_published(self, configuration: Configuration) -> None:
+        """Begins Init and snapshot of a SnapStart version that is Pending; ends in Active/On or Failed."""
+
+    async def deleted(self, configurations: Sequence[Configuration]) -> None:
+        """Drops environments, snapshots and code of what is no longer in the catalog."""
+
+    async def code(self, configuration: Configuration) -> bytes:
+        """The deployment package (zip), for GetFunction's Code.Location."""
+
+
+class Invoking(Protocol):
+    """What runs a call."""
+
+    async def invoke(self, call: Call) -> Answer:
+        """Runs the call in an environment of its own; raises ServiceError where no environment could be had."""
