@@ -1,0 +1,98 @@
+"""What an execution environment is told: the version it serves, and what the whole worker allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+# Lambda's values of AWS_LAMBDA_INITIALIZATION_TYPE.
+InitializationType = Literal["on-demand", "snap-start", "provisioned-concurrency"]
+
+
+class RuntimeMount(Protocol):
+    """A folder or file of the worker that a runtime needs inside the sandbox, read-only."""
+
+    @property
+    def source(self) -> Path: ...
+
+    @property
+    def target(self) -> str: ...
+
+
+class LanguageRuntime(Protocol):
+    """The part of a runtime that an environment uses; `thaw.runtimes.Runtime` has it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def mounts(self) -> Iterable[RuntimeMount]: ...
+
+    @property
+    def argv(self) -> tuple[str, ...]: ...
+
+    @property
+    def variables(self) -> Mapping[str, str]: ...
+
+    @property
+    def version_arn(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """AWS credentials handed to a function; the default is a stand-in that local services accept."""
+
+    access_key_id: str = "ASIATHAW000000000000"
+    secret_access_key: str = "thaw"
+    session_token: str = "thaw"
+    lifetime_s: int = 12 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionSettings:
+    """All that an environment needs to know of one published version (or of $LATEST).
+
+    `timeout_s` bounds one invocation; `memory_mib` and `ephemeral_mib` are Lambda's MemorySize and
+    EphemeralStorage. `task` is the unpacked code and `layers` the merged layers: both are mounted
+    read-only. `credentials_token` is empty for a fresh environment (one is then minted); a clone gets
+    the token that its snapshot was taken with, because the frozen process keeps using it.
+    """
+
+    function_name: str
+    version: str
+    function_arn: str
+    handler: str
+    timeout_s: float
+    memory_mib: int
+    ephemeral_mib: int
+    variables: Mapping[str, str]
+    region: str
+    account_id: str
+    initialization_type: InitializationType
+    task: Path
+    layers: Path | None
+    runtime: LanguageRuntime
+    log_group: str
+    credentials: Credentials = field(default_factory=Credentials)
+    credentials_token: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What one server sets for all of its sandboxes.
+
+    `pool_size` ready sandboxes are kept; `cpu_limit` applies Lambda's 1769 MiB = one vCPU rule;
+    `process_limit` is Lambda's 1024 processes and threads; `log_limit` bounds the bytes that one
+    invocation may write to its log.
+    """
+
+    pool_size: int = 8
+    cpu_limit: bool = True
+    network: bool = True
+    process_limit: int = 1024
+    log_limit: int = 4 << 20

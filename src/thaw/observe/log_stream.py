@@ -1,0 +1,90 @@
+"""The log stream of one execution environment: a file, the last 4 KiB, and whoever listens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+# Lambda answers LogType=Tail with the last 4 KB of the log.
+TAIL_BYTES = 4096
+
+Subscriber = Callable[[int, bytes], None]
+
+
+def stream_name(version: str, moment: datetime | None = None) -> str:
+    """Lambda's name of a log stream: `YYYY/MM/DD/[version]` and 32 hexadecimal digits."""
+    moment = moment or datetime.now(UTC)
+    return f"{moment:%Y/%m/%d}/[{version}]{uuid4().hex}"
+
+
+class LogStream:
+    """Appends lines with their time; one per environment.
+
+    `folder` is where log groups live (None keeps nothing on disk). The file has one event per line:
+    milliseconds since the epoch, a space, the text. Subscribers receive (milliseconds, line) in order;
+    one that raises is the caller's defect and is not caught.
+    """
+
+    def __init__(self, folder: Path | None, group: str, version: str) -> None:
+        self.group = group
+        self.name = stream_name(version)
+        self._tail = bytearray()
+        self._subscribers: list[Subscriber] = []
+        self._path = folder / group.strip("/") / f"{self.name}.log" if folder else None
+        self._file: int | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file that holds this stream, or None where logs are not kept."""
+        return self._path
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call `subscriber(milliseconds, line)` for every line from now on."""
+        self._subscribers.append(subscriber)
+
+    def begin_invocation(self) -> None:
+        """Forget the tail: it belongs to one invocation."""
+        self._tail.clear()
+
+    def tail(self) -> bytes:
+        """The last 4096 bytes of the current invocation's log."""
+        return bytes(self._tail[-TAIL_BYTES:])
+
+    def append(self, lines: list[bytes]) -> None:
+        """Write whole lines (without their line feed) with the present time."""
+        if not lines:
+            return
+        now = time.time_ns() // 1_000_000
+        self._keep_tail(lines)
+        self._write(now, lines)
+        for subscriber in self._subscribers:
+            for line in lines:
+                subscriber(now, line)
+
+    def platform(self, text: str) -> None:
+        """Write one line of the platform's own (START, END, REPORT, ...)."""
+        self.append([text.encode()])
+
+    def close(self) -> None:
+        """Close the file; a later `append` opens it again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _keep_tail(self, lines: list[bytes]) -> None:
+        self._tail += b"\n".join(lines) + b"\n"
+        if len(self._tail) > 2 * TAIL_BYTES:
+            del self._tail[:-TAIL_BYTES]
+
+    def _write(self, now: int, lines: list[bytes]) -> None:
+        if self._path is None:
+            return
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        stamp = b"%d " % now
+        os.write(self._file, b"".join([stamp + line + b"\n" for line in lines]))
