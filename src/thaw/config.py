@@ -1,0 +1,113 @@
+"""Settings of one Thaw server: typed, checked once, passed in; nothing reads them at import.
+
+Each setting comes from an environment variable `THAW_<NAME>` (upper case) unless it is passed in::
+
+    settings = read_settings(port=0)          # a free port, the rest from the environment
+    settings = read_settings(state_dir=path)  # everything that must survive lives under one folder
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from thaw.errors import ConfigurationError
+
+
+def default_state_dir() -> Path:
+    """Where a server keeps its state unless told otherwise: the system's place as root, else the user's."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/thaw")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "thaw"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _private_network(text: str) -> str:
+    network = IPv4Network(text)
+    if network.prefixlen > 24 or not network.is_private:
+        raise ValueError("must be a private IPv4 network of at least 256 addresses, such as 10.213.0.0/16")
+    return text
+
+
+class Settings(BaseSettings):
+    """All settings, with their units in the name (`_s` seconds, `_mib` 1024² bytes)."""
+
+    model_config = SettingsConfigDict(env_prefix="THAW_", frozen=True, extra="forbid")
+
+    state_dir: Annotated[Path, AfterValidator(_absolute)] = Field(default_factory=default_state_dir)
+    """Folder of the catalog, logs, keys, runtimes and, by default, the origin; made with mode 0700."""
+    origin: Annotated[Path, AfterValidator(_absolute)] | None = None
+    """Folder of code packages and snapshots (tier L3); None means `state_dir`/origin."""
+
+    host: str = "127.0.0.1"
+    """Address on which the Lambda API listens."""
+    port: int = Field(default=3001, ge=0, le=65535)
+    """Its port; 0 takes a free one (the server prints it)."""
+
+    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    """Region in every ARN."""
+    account_id: str = Field(default="000000000000", pattern=r"^\d{12}$")
+    """Account in every ARN."""
+
+    pool_size: int = Field(default=8, ge=0, le=1024)
+    """Empty sandboxes that are kept ready."""
+    max_environments: int = Field(default=1000, ge=1)
+    """Execution environments at one time; Lambda's default concurrency of an account is 1000."""
+    idle_timeout_s: float = Field(default=300, gt=0)
+    """An environment without a call for this long is closed."""
+
+    init_limit_s: float = Field(default=10, gt=0)
+    """Limit of an on-demand Init phase (Lambda: 10 s)."""
+    snapshot_init_limit_s: float = Field(default=130, gt=0)
+    """Limit of init plus before-snapshot hooks at publish (Lambda: 130 s, or the function's timeout if longer)."""
+    restore_limit_s: float = Field(default=10, gt=0)
+    """Limit of loading the runtime plus after-restore hooks (Lambda: 10 s)."""
+
+    cpu_limit: bool = True
+    """Whether MemorySize bounds the processor time as on Lambda (1769 MB = one virtual CPU)."""
+    reseed: bool = True
+    """Whether clones get fresh seeds for Python's `random` and numpy's global generator before their hooks."""
+    network: Annotated[str, AfterValidator(_private_network)] | None = None
+    """Private IPv4 network for sandboxes; None picks one that nobody on this machine uses."""
+
+    python_index_url: str | None = None
+    """Package index from which the runtime client is installed; None means pip's own configuration."""
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    """Least important line that the server itself prints."""
+
+    @property
+    def origin_dir(self) -> Path:
+        """Folder of the origin, whether set or defaulted."""
+        return self.origin or self.state_dir / "origin"
+
+
+def read_settings(**given: Any) -> Settings:
+    """Settings from `given` (None counts as not given) over `THAW_*` variables over the defaults.
+
+    Raises `ConfigurationError` with one sentence that names the variable, the fault and the remedy.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigurationError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        return f"There is no setting named {name!r}: see `thaw serve --help` for those there are."
+    fault = first["msg"].removeprefix("Value error, ").rstrip(".")
+    fault = fault[:1].lower() + fault[1:]
+    return (
+        f"The setting {name} is {first['input']!r}, but {fault}: set THAW_{name.upper()} "
+        f"or --{name.replace('_', '-')} to a value it takes."
+    )
