@@ -1,0 +1,141 @@
+"""The messages of the control socket; the same layout as native/control.h.
+
+Packets are one header (kind, size), one fixed part, then arrays. All integers are little-endian, as the
+launcher's machine has them. Descriptors travel beside a packet and are not part of these bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from thaw.errors import SandboxError
+
+CONTROL_FD, TEMPLATE_FD, CGROUP_FD = 3, 4, 5
+CONTROL_LIMIT = 65536
+DESCRIPTOR_LIMIT = 32
+
+HEADER = struct.Struct("<II")
+ATTACHMENT = struct.Struct("<124sI")
+PROCESS = struct.Struct("<IIiIIIII")
+RESOURCE_LIMIT = struct.Struct("<IIQQ")
+FAILURE = struct.Struct("<i60s")
+NUMBER = struct.Struct("<i")
+FILTER_BYTES = 8
+
+
+class Kind(IntEnum):
+    """Kinds of packets: to the sandbox below 16, from it above."""
+
+    ATTACH = 1
+    START = 2
+    RESTORE = 3
+    READY = 16
+    STARTED = 17
+    EXITED = 18
+    FAILED = 19
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimit:
+    """One setrlimit(2): `resource` is RLIMIT_*, the bounds are in its own unit."""
+
+    resource: int
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """Who the function's process is and what it may do: user and group number, seccomp program, limits."""
+
+    user: int
+    group: int
+    seccomp: bytes
+    limits: Sequence[ResourceLimit]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A packet from the sandbox. `number` is the pid of STARTED, the wait status of EXITED, the errno of FAILED;
+    `step` names what failed."""
+
+    kind: Kind
+    number: int = 0
+    step: str = ""
+
+
+def attach(paths: Sequence[str]) -> bytes:
+    """ATTACH: put the detached mounts that travel beside it on `paths`, in order. Raises SandboxError."""
+    if len(paths) > DESCRIPTOR_LIMIT:
+        raise SandboxError(f"A sandbox takes at most {DESCRIPTOR_LIMIT} mounts, not {len(paths)}.", step="attach")
+    return _packet(Kind.ATTACH, b"".join([ATTACHMENT.pack(_path(path), 0) for path in paths]))
+
+
+def start(confinement: Confinement, folder: str, arguments: Sequence[str], variables: Mapping[str, str]) -> bytes:
+    """START: run `arguments` in `folder` with `variables`; the log descriptor travels beside it.
+
+    Raises SandboxError where a string holds a NUL or the packet grows over 64 KiB.
+    """
+    strings = [folder, *arguments, *(f"{name}={value}" for name, value in variables.items())]
+    text = b"".join([_string(each) for each in strings])
+    counts = (len(arguments), len(variables), len(text))
+    return _packet(Kind.START, _process(confinement, 0, *counts) + text)
+
+
+def restore(confinement: Confinement, pid: int) -> bytes:
+    """RESTORE: become a clone whose process has number `pid`; plan, memory image and log travel beside it."""
+    return _packet(Kind.RESTORE, _process(confinement, pid, 0, 0, 0))
+
+
+def parse(packet: bytes) -> Message:
+    """Read one packet from a sandbox. Raises SandboxError where it is not one."""
+    try:
+        kind, size = HEADER.unpack_from(packet)
+        if size != len(packet):
+            raise ValueError(f"{len(packet)} bytes instead of {size}")
+        return _parse(Kind(kind), packet)
+    except (ValueError, struct.error) as error:
+        raise SandboxError(f"The sandbox sent a packet that is not understood ({error}).", step="control") from error
+
+
+def _parse(kind: Kind, packet: bytes) -> Message:
+    if kind in (Kind.STARTED, Kind.EXITED):
+        return Message(kind, NUMBER.unpack_from(packet, HEADER.size)[0])
+    if kind is Kind.FAILED:
+        error, step = FAILURE.unpack_from(packet, HEADER.size)
+        return Message(kind, error, step.split(b"\0", 1)[0].decode(errors="replace"))
+    if kind is Kind.READY:
+        return Message(kind)
+    raise ValueError(f"{kind.name} goes the other way")
+
+
+def _process(confinement: Confinement, pid: int, *counts: int) -> bytes:
+    filters = len(confinement.seccomp) // FILTER_BYTES
+    fixed = PROCESS.pack(confinement.user, confinement.group, pid, filters, len(confinement.limits), *counts)
+    limits = [RESOURCE_LIMIT.pack(each.resource, 0, each.soft, each.hard) for each in confinement.limits]
+    return fixed + confinement.seccomp + b"".join(limits)
+
+
+def _packet(kind: Kind, body: bytes) -> bytes:
+    size = HEADER.size + len(body)
+    if size > CONTROL_LIMIT:
+        message = f"A function's arguments and variables take {size} bytes; the limit is {CONTROL_LIMIT}: shorten them."
+        raise SandboxError(message, step="control")
+    return HEADER.pack(kind, size) + body
+
+
+def _path(path: str) -> bytes:
+    encoded = path.encode()
+    if len(encoded) > 123 or b"\0" in encoded:
+        raise SandboxError(f"The mount point {path!r} is longer than 123 bytes or holds a NUL.", step="attach")
+    return encoded
+
+
+def _string(text: str) -> bytes:
+    encoded = text.encode("utf-8", "surrogateescape")
+    if b"\0" in encoded:
+        raise SandboxError("A function's argument or variable holds a NUL character; remove it.", step="control")
+    return encoded + b"\0"

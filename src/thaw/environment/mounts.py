@@ -1,0 +1,70 @@
+"""Detached mounts: made here, by the server, and attached inside a sandbox by its PID 1.
+
+A detached mount belongs to no path. It lives as long as its descriptor, so nothing is ever left on the
+machine, and it crosses mount namespaces by being passed over the control socket.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from thaw.environment.system_call import FSCONFIG, FSMOUNT, FSOPEN, MOUNT_SETATTR, MOVE_MOUNT, OPEN_TREE, system_call
+
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
+_OPEN_TREE_CLONE = 1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_FSOPEN_CLOEXEC = 1
+_FSMOUNT_CLOEXEC = 1
+_FSCONFIG_SET_STRING = 1
+_FSCONFIG_CMD_CREATE = 6
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+
+ATTR_RDONLY = 0x1
+ATTR_NOSUID = 0x2
+ATTR_NODEV = 0x4
+
+
+def read_only_tree(source: Path) -> int:
+    """A read-only, nosuid, nodev copy of the mounts at `source` (a folder or a file); returns its descriptor.
+
+    Raises OSError, for example when `source` does not exist.
+    """
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+    tree = system_call(OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags)
+    try:
+        set_attributes(tree, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, recursive=True)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def memory_filesystem(size_mib: int, mode: int, attributes: int = ATTR_NOSUID | ATTR_NODEV) -> int:
+    """A new tmpfs of `size_mib` whose root has `mode`; returns the mount's descriptor.
+
+    Its pages are charged to the memory group of whoever writes them. Raises OSError.
+    """
+    context = system_call(FSOPEN, b"tmpfs", _FSOPEN_CLOEXEC)
+    try:
+        for key, value in ((b"size", b"%dm" % size_mib), (b"mode", b"%o" % mode)):
+            system_call(FSCONFIG, context, _FSCONFIG_SET_STRING, key, value, 0)
+        system_call(FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return system_call(FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes)
+    finally:
+        os.close(context)
+
+
+def set_attributes(tree: int, attributes: int, *, recursive: bool = False) -> None:
+    """Add `attributes` (ATTR_*) to the mount at descriptor `tree`, and to those below it when `recursive`."""
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    wanted = struct.pack("=QQQQ", attributes, 0, 0, 0)
+    system_call(MOUNT_SETATTR, tree, b"", flags, wanted, len(wanted))
+
+
+def attach(tree: int, folder: int, path: str) -> None:
+    """Attach the detached mount `tree` at `path`, relative to the folder descriptor `folder`."""
+    system_call(MOVE_MOUNT, tree, b"", folder, path.encode(), _MOVE_MOUNT_F_EMPTY_PATH)

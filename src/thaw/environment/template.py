@@ -1,0 +1,142 @@
+"""The template mount namespace: the file tree that every sandbox starts from a copy of.
+
+It is built once per server, in a thread that then ends; only a descriptor of the namespace keeps it alive.
+Nothing of it is visible on the host, and the kernel removes it with the server's last descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from thaw.environment import mounts
+from thaw.environment.system_call import CLONE_NEWNS, detach_mount, mount, pivot_root, unshare
+from thaw.errors import SandboxError
+
+# Outside every range that distributions hand out to people, services or containers.
+FUNCTION_UID = 200993
+FUNCTION_USER = "sbx_user1051"
+
+_MS_REC_PRIVATE = 0x4000 | 0x40000
+_MOUNT_POINTS = ("proc", "tmp", "var/task", "var/runtime", "var/lang", "opt")
+_SYSTEM_FOLDERS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_COPIED_FILES = ("ld.so.cache", "services", "protocols", "mime.types", "gai.conf", "host.conf")
+# Certificates, and where distributions keep the targets of links under /usr.
+_SHOWN_FOLDERS = ("ssl/certs", "pki/tls", "pki/ca-trust", "alternatives", "java-*-openjdk", "fonts")
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+
+
+def build_template() -> int:
+    """Build the template; returns a descriptor of its mount namespace.
+
+    Raises SandboxError naming the step where the kernel refuses.
+    """
+    with ThreadPoolExecutor(1, "thaw-template") as thread:
+        try:
+            return thread.submit(_build).result()
+        except OSError as error:
+            message = f"The sandbox's file tree could not be built ({error}); Thaw needs root and Linux 5.15 or later."
+            raise SandboxError(message, step="template") from error
+
+
+def _build() -> int:
+    unshare(CLONE_NEWNS)
+    mount("", "/", "", _MS_REC_PRIVATE)
+    namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    root = mounts.memory_filesystem(64, 0o755, mounts.ATTR_NOSUID)
+    try:
+        _fill(Path(f"/proc/self/fd/{root}"), root)
+        _enter(root)
+    except BaseException:
+        os.close(namespace)
+        raise
+    finally:
+        os.close(root)
+    return namespace
+
+
+def _fill(tree: Path, root: int) -> None:
+    """Make files and folders first, through the detached mount; attach the host's folders when it is in place."""
+    for name in (*_MOUNT_POINTS, "etc", "dev", "var/tmp"):
+        (tree / name).mkdir(parents=True, exist_ok=True)
+    for name in _SYSTEM_FOLDERS:
+        _mirror(tree, name)
+    _fill_etc(tree / "etc")
+    _fill_dev(tree / "dev")
+
+
+def _mirror(tree: Path, name: str) -> None:
+    """The same link, or an empty folder to mount the host's on."""
+    source = Path("/") / name
+    if source.is_symlink():
+        (tree / name).symlink_to(source.readlink())
+    elif source.is_dir():
+        (tree / name).mkdir()
+
+
+def _fill_etc(etc: Path) -> None:
+    for name in _COPIED_FILES:
+        if (source := Path("/etc") / name).is_file():
+            shutil.copyfile(source, etc / name)
+    for name, text in _written_files().items():
+        (etc / name).write_text(text)
+    (etc / "localtime").symlink_to("/usr/share/zoneinfo/UTC")
+    for source in _shown_folders():
+        (etc / source.relative_to("/etc")).mkdir(parents=True)
+
+
+def _written_files() -> dict[str, str]:
+    return {
+        "passwd": f"root:x:0:0:root:/root:/sbin/nologin\n{FUNCTION_USER}:x:{FUNCTION_UID}:{FUNCTION_UID}::/tmp:/bin/sh\n",
+        "group": f"root:x:0:\n{FUNCTION_USER}:x:{FUNCTION_UID}:\n",
+        "hosts": "127.0.0.1 localhost\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+        "resolv.conf": name_servers(),
+        "os-release": "NAME=Thaw\nID=thaw\nPRETTY_NAME=Thaw\n",
+    }
+
+
+def name_servers() -> str:
+    """The host's resolv.conf as a sandbox can use it: a resolver on the host's loopback cannot be reached from there,
+    so systemd-resolved's own list of upstream servers is taken instead, where there is one."""
+    for candidate in (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")):
+        text = candidate.read_text() if candidate.is_file() else ""
+        lines = [line for line in text.splitlines() if not line.startswith(("nameserver 127.", "nameserver ::1"))]
+        if any(line.startswith("nameserver") for line in lines):
+            return "\n".join(lines) + "\n"
+    return ""
+
+
+def _shown_folders() -> list[Path]:
+    return [path for name in _SHOWN_FOLDERS for path in sorted(Path("/etc").glob(name)) if path.is_dir()]
+
+
+def _fill_dev(dev: Path) -> None:
+    for name, (major, minor) in _DEVICES.items():
+        os.mknod(dev / name, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
+        (dev / name).chmod(0o666)
+    for name, target in _DEVICE_LINKS.items():
+        (dev / name).symlink_to(target)
+
+
+def _enter(root: int) -> None:
+    """Make `root` the namespace's root, with the host's folders inside and nothing of the host beside it."""
+    shown = [(mounts.read_only_tree(path), str(path)[1:]) for path in (*_system_folders(), *_shown_folders())]
+    mounts.attach(root, -100, "/mnt" if Path("/mnt").is_dir() else "/tmp")
+    os.fchdir(root)
+    for tree, path in shown:
+        mounts.attach(tree, root, path)
+        os.close(tree)
+    mounts.set_attributes(root, mounts.ATTR_RDONLY)
+    pivot_root(".", ".")
+    detach_mount(".")
+    os.chdir("/")
+
+
+def _system_folders() -> list[Path]:
+    paths = [Path("/") / name for name in _SYSTEM_FOLDERS]
+    return [path for path in paths if path.is_dir() and not path.is_symlink()]
