@@ -1,0 +1,73 @@
+/* The control socket: AF_UNIX, SOCK_SEQPACKET, descriptor 3 of the launcher and of PID 1 in the sandbox.
+ * One message is one packet: this header, a fixed part, then arrays; descriptors travel beside it (SCM_RIGHTS).
+ * The Python side of the same layout is environment/control.py; tests/contract/test_control.py holds the two together. */
+#ifndef THAW_CONTROL_H
+#define THAW_CONTROL_H
+
+#include "syscall.h"
+
+#define CONTROL_FD 3
+#define TEMPLATE_FD 4        /* the mount namespace that every sandbox starts from a copy of */
+#define CGROUP_FD 5          /* a cgroup v2 directory to be born in; may be closed: then the parent's */
+#define CONTROL_LIMIT 65536  /* largest packet, bytes */
+#define DESCRIPTOR_LIMIT 32  /* most descriptors beside one packet */
+
+enum control_kind {
+	/* to a sandbox or a template */
+	CONTROL_ATTACH = 1, /* struct attachment[], one detached mount each beside it */
+	/* to a sandbox */
+	CONTROL_START = 2, /* struct process, filter, strings; descriptors: log */
+	/* to a template (native/plan.h) */
+	CONTROL_LOAD = 4,  /* descriptors: restore plan, memory image */
+	CONTROL_CLONE = 5, /* struct process, filter; descriptors: pidfd of the sandbox's PID 1, runtime connection, log,
+	                      and, where flags has CLONE_HAS_CGROUP, a cgroup v2 folder */
+	/* from a sandbox */
+	CONTROL_READY = 16,   /* descriptors: Runtime API listener, the server's end of the runtime connection, the
+	                         function's end of it, an rtnetlink socket of this network namespace */
+	CONTROL_STARTED = 17, /* i32 pid, as the sandbox numbers it */
+	CONTROL_EXITED = 18,  /* i32 wait status of the started process; the sandbox is gone after it */
+	CONTROL_FAILED = 19,  /* struct failure; a sandbox is gone after it, a template only if LOAD failed */
+	/* from a template */
+	CONTROL_LOADED = 20,
+	CONTROL_CLONED = 21, /* i32 pid in the template's namespace; descriptor: pidfd */
+};
+
+struct control_header {
+	u32 kind;
+	u32 size; /* of the whole packet */
+};
+
+struct attachment {
+	char path[124]; /* an existing folder or file of the sandbox, NUL-terminated */
+	u32 flags;      /* none yet: 0 */
+};
+
+#define CLONE_HAS_CGROUP 1
+
+/* After it: filter_count x 8 bytes (struct sock_filter), and for CONTROL_START rlimit_count x struct resource_limit,
+ * then the NUL-terminated strings: working directory, argc arguments, envc variables. */
+struct process {
+	u32 uid;
+	u32 gid;
+	i32 pid; /* CLONE: the number that the clone gets in its sandbox; START: 0, the next free one */
+	u32 flags;
+	u32 filter_count;
+	u32 rlimit_count;
+	u32 argc;
+	u32 envc;
+};
+
+struct resource_limit {
+	u32 resource;
+	u32 reserved;
+	u64 soft;
+	u64 hard;
+};
+
+struct failure {
+	i32 error;     /* errno, positive; 0 where there is none */
+	i32 pid;       /* CLONE: the clone's number in its sandbox; else 0 */
+	char step[120]; /* the system call or the part of the plan, NUL-terminated */
+};
+
+#endif

@@ -1,0 +1,357 @@
+/* A template: one process per snapshot and worker that holds the function's whole address space, and from which every
+ * clone is a fork.
+ *
+ * Why a fork: memory stays anonymous, as it was (MADV_DONTNEED gives zeros, heaps grow, neighbours merge), nothing is
+ * mapped a second time, and clean pages are shared between all clones. Why it is not bound to one thread: the template
+ * never runs the function; the clone gets its threads from the plan, after the fork. */
+#include "freestanding.h"
+#include "message.h"
+#include "numbers.h"
+#include "plan.h"
+#include "roles.h"
+
+#define FUTEX_WAIT_PRIVATE 128
+#define FUTEX_WAKE_PRIVATE 129
+#define SYS_LSEEK 8
+#define SEEK_END 2
+#define EINVAL 22
+#define ENOEXEC 8
+#define ESTALE 116
+#define PF_X 1
+#define PF_W 2
+#define PF_R 4
+#define PT_LOAD 1
+#define PAGE 4096UL
+#define THREAD_STACK 2048
+
+static const u64 every_signal = ~0UL;
+static struct plan_header *plan;
+static int control = CONTROL_FD;
+static u32 arrived;  /* threads of the clone that are ready */
+static u32 released; /* 1 when all of them may go */
+static u8 thread_stacks[THREAD_LIMIT][THREAD_STACK] __attribute__((aligned(64)));
+
+static i64 must(i64 result, const char *step)
+{
+	if (failed(result))
+		fail(control, 0, step, result);
+	return result;
+}
+
+static int kept(enum kept_descriptor which)
+{
+	return (int)(plan->descriptor_base + which);
+}
+
+/* ---- our own code and the kernel's mappings ---- */
+
+struct program_header {
+	u32 type, flags;
+	u64 offset, address, physical, file_size, memory_size, alignment;
+};
+
+/* Copies our code out of its file: /proc/PID/exe can only be changed when no mapping of the old file is left. */
+static void leave_file(const u64 *auxiliary)
+{
+	const struct program_header *segment = (const struct program_header *)auxiliary_value(auxiliary, AT_PHDR);
+	u64 count = auxiliary_value(auxiliary, AT_PHNUM);
+
+	for (u64 i = 0; i < count; i++) {
+		u64 start = segment[i].address & ~(PAGE - 1);
+		u64 size = (segment[i].address + segment[i].file_size - start + PAGE - 1) & ~(PAGE - 1);
+		u32 flags = segment[i].flags;
+		int protection = (flags & PF_R ? PROT_READ : 0) | (flags & PF_W ? PROT_WRITE : 0) | (flags & PF_X ? PROT_EXEC : 0);
+		i64 copy;
+
+		if (segment[i].type != PT_LOAD || !segment[i].file_size)
+			continue;
+		copy = must(SYS6(SYS_MMAP, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), "mmap of our code");
+		memcpy((void *)copy, (const void *)start, size);
+		must(SYS3(SYS_MPROTECT, copy, size, protection), "mprotect of our code");
+		must(SYS5(SYS_MREMAP, copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, start), "mremap of our code");
+	}
+}
+
+/* Moves the kernel's mappings by a distance; one call each, because older kernels move one mapping at a time. */
+static void move_special(u64 from_vdso, u64 to_vdso)
+{
+	u64 vdso = plan->special[plan->special_count - 1].address;
+
+	for (u32 i = 0; i < plan->special_count; i++) {
+		u64 size = plan->special[i].size;
+		u64 distance = vdso - plan->special[i].address;
+
+		must(SYS5(SYS_MREMAP, from_vdso - distance, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to_vdso - distance),
+		     "mremap of the vDSO");
+	}
+}
+
+static void empty_address_space(void)
+{
+	must(SYS2(SYS_MUNMAP, PAGE, RESTORER_ADDRESS - PAGE), "munmap");
+	must(SYS2(SYS_MUNMAP, RESERVED_END, ADDRESS_END - RESERVED_END), "munmap");
+}
+
+/* ---- programs ---- */
+
+static i64 argument(const struct step *step, u32 index)
+{
+	if (step->loads & (1U << index))
+		return *(const i32 *)step->args[index];
+	return (i64)step->args[index];
+}
+
+static int disappoints(const struct step *step, i64 result)
+{
+	if (step->flags & STEP_OPTIONAL)
+		return 0;
+	return failed(result) || (step->flags & STEP_RESULT_IS_ARG0 && (u64)result != step->args[0]) ||
+	       (step->flags & STEP_RESULT_IS_ARG2 && (u64)result != step->args[2]);
+}
+
+static void execute(const struct program *program, i32 pid)
+{
+	const struct step *step = (const struct step *)program->address;
+
+	for (u64 i = 0; i < program->count; i++, step++) {
+		i64 result = syscall6(step->number, argument(step, 0), argument(step, 1), argument(step, 2), argument(step, 3),
+				      argument(step, 4), argument(step, 5));
+
+		if (disappoints(step, result))
+			fail(control, pid, step->label ? (const char *)(PLAN_ADDRESS + step->label) : "a step of the plan",
+			     failed(result) ? result : -EINVAL);
+		if (step->result)
+			*(i32 *)step->result = (i32)result;
+	}
+}
+
+/* ---- loading ---- */
+
+static void keep(i32 descriptor, enum kept_descriptor place)
+{
+	must(SYS3(SYS_DUP3, descriptor, kept(place), O_CLOEXEC), "dup3");
+	SYS1(SYS_CLOSE, descriptor);
+}
+
+static void map_plan(i32 descriptor)
+{
+	i64 size = must(SYS3(SYS_LSEEK, descriptor, 0, SEEK_END), "size of the plan");
+
+	if (size < (i64)sizeof *plan)
+		fail(control, 0, "the restore plan is too short", -ENOEXEC);
+	must(SYS6(SYS_MMAP, PLAN_ADDRESS, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, descriptor, 0), "mmap of the plan");
+	plan = (struct plan_header *)PLAN_ADDRESS;
+	if (plan->magic != PLAN_MAGIC || plan->version != PLAN_VERSION || plan->header_size != sizeof *plan || plan->size != (u64)size)
+		fail(control, 0, "the restore plan has another version", -ENOEXEC);
+	if (plan->special_count < 1 || plan->special_count > SPECIAL_LIMIT || plan->thread_count < 1 || plan->thread_count > THREAD_LIMIT)
+		fail(control, 0, "the restore plan is out of bounds", -ENOEXEC);
+}
+
+static void load(const struct message *message, u64 own_vdso)
+{
+	u64 waiting = SCRATCH_ADDRESS + (RESERVED_END - SCRATCH_ADDRESS) / 2;
+	u64 vdso;
+
+	if (plan || message->descriptor_count != 2)
+		fail(control, 0, "LOAD without plan and memory image", -EINVAL);
+	map_plan(message->descriptors[0]);
+	vdso = plan->special[plan->special_count - 1].address;
+	keep(message->descriptors[1], KEPT_MEMORY);
+	keep(control, KEPT_CONTROL);
+	control = kept(KEPT_CONTROL);
+	SYS2(SYS_CLOSE_RANGE, 0, plan->descriptor_base - 1);
+	SYS2(SYS_CLOSE_RANGE, kept(KEPT_SANDBOX), ~0U);
+	move_special(own_vdso, waiting);
+	empty_address_space();
+	execute(&plan->build, 0);
+	move_special(waiting, vdso);
+	must(message_send(control, CONTROL_LOADED, 0, 0, 0, 0), "sending LOADED");
+}
+
+/* ---- the clone ---- */
+
+__attribute__((noreturn)) static void sigreturn(u64 stack)
+{
+	__asm__ volatile("mov %0, %%rsp\n\tmov $15, %%eax\n\tsyscall" : : "r"(stack) : "memory");
+	__builtin_unreachable();
+}
+
+static void await_release(void)
+{
+	while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE))
+		SYS4(SYS_FUTEX, &released, FUTEX_WAIT_PRIVATE, 0, 0);
+}
+
+__attribute__((noreturn, used)) static void run_thread(const struct thread *thread)
+{
+	execute(&thread->program, ((const struct parameters *)plan->parameters_address)->pid);
+	__atomic_fetch_add(&arrived, 1, __ATOMIC_RELEASE);
+	SYS3(SYS_FUTEX, &arrived, FUTEX_WAKE_PRIVATE, 1);
+	await_release();
+	sigreturn(thread->frame);
+}
+
+static void start_thread(const struct thread *thread, u64 index, i32 pid)
+{
+	i32 tid = thread->tid;
+	struct clone_arguments clone = {0};
+	i64 result;
+	register const struct thread *subject __asm__("r12") = thread;
+
+	clone.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+	clone.stack = (u64)thread_stacks[index];
+	clone.stack_size = THREAD_STACK;
+	clone.set_tid = (u64)&tid;
+	clone.set_tid_size = 1;
+	/* The new thread comes out of the system call on an empty stack: it may use nothing of this frame. */
+	__asm__ volatile("syscall\n\t"
+			 "test %%rax, %%rax\n\t"
+			 "jnz 1f\n\t"
+			 "xor %%ebp, %%ebp\n\t"
+			 "mov %%r12, %%rdi\n\t"
+			 "call run_thread\n"
+			 "1:"
+			 : "=a"(result)
+			 : "a"((i64)SYS_CLONE3), "D"(&clone), "S"(sizeof clone), "r"(subject)
+			 : "rcx", "r11", "memory");
+	if (failed(result))
+		fail(control, pid, "clone3 of a thread", result);
+}
+
+static void start_threads(const struct thread *threads, i32 pid)
+{
+	u32 others = (u32)plan->thread_count - 1;
+
+	for (u64 i = 1; i <= others; i++)
+		start_thread(threads + i, i, pid);
+	for (;;) {
+		u32 ready = __atomic_load_n(&arrived, __ATOMIC_ACQUIRE);
+
+		if (ready == others)
+			return;
+		SYS4(SYS_FUTEX, &arrived, FUTEX_WAIT_PRIVATE, ready, 0);
+	}
+}
+
+__attribute__((noreturn)) static void become_function(i32 pid)
+{
+	const struct thread *threads = (const struct thread *)plan->thread_address;
+
+	i64 entered = SYS2(SYS_SETNS, kept(KEPT_SANDBOX), CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET);
+
+	if (failed(entered))
+		fail(control, pid, "setns to the sandbox", entered);
+	execute(&plan->enter, pid);
+	if (plan->tid_address)
+		*(i32 *)plan->tid_address = pid;
+	start_threads(threads, pid);
+	execute(&threads[0].program, pid);
+	execute(&plan->surrender, pid);
+	__atomic_store_n(&released, 1, __ATOMIC_RELEASE);
+	if (plan->thread_count > 1)
+		SYS3(SYS_FUTEX, &released, FUTEX_WAKE_PRIVATE, THREAD_LIMIT);
+	sigreturn(threads[0].frame);
+}
+
+static void take_parameters(const struct process *process)
+{
+	struct parameters *parameters = (struct parameters *)plan->parameters_address;
+
+	parameters->uid = process->uid;
+	parameters->gid = process->gid;
+	parameters->pid = process->pid;
+	parameters->filter_count = process->filter_count;
+	parameters->filter = (u64)(process + 1);
+}
+
+static void drop_request(const struct process *process)
+{
+	u32 last = process->flags & CLONE_HAS_CGROUP ? KEPT_CGROUP : KEPT_LOG;
+
+	SYS2(SYS_CLOSE_RANGE, kept(KEPT_SANDBOX), kept(last));
+}
+
+/* A request that fails ends with a sentence to the server; the template goes on. */
+static void refuse(i32 pid, const char *step, i64 error)
+{
+	struct failure failure = {(i32)-error, pid, {0}};
+
+	text_copy(failure.step, step, sizeof failure.step);
+	message_send(control, CONTROL_FAILED, &failure, sizeof failure, 0, 0);
+}
+
+static void fork_clone(const struct process *process)
+{
+	struct clone_arguments clone = {0};
+	i32 pidfd = -1, number = process->pid, pid;
+	i64 result = SYS2(SYS_SETNS, kept(KEPT_SANDBOX), CLONE_NEWPID);
+
+	if (failed(result)) {
+		refuse(number, "setns to the sandbox's process numbers", result);
+		return;
+	}
+	clone.flags = CLONE_PARENT | CLONE_PIDFD;
+	clone.pidfd = (u64)&pidfd;
+	clone.set_tid = (u64)&number;
+	clone.set_tid_size = 1;
+	if (process->flags & CLONE_HAS_CGROUP) {
+		clone.flags |= CLONE_INTO_CGROUP;
+		clone.cgroup = (u64)kept(KEPT_CGROUP);
+	}
+	result = SYS2(SYS_CLONE3, &clone, sizeof clone);
+	if (!result)
+		become_function(number);
+	if (failed(result)) {
+		refuse(number, "clone3 of the clone", result);
+		return;
+	}
+	pid = (i32)result;
+	message_send(control, CONTROL_CLONED, &pid, sizeof pid, &pidfd, 1);
+	SYS1(SYS_CLOSE, pidfd);
+}
+
+static void clone_function(const struct message *message)
+{
+	const struct process *process = (const struct process *)message->body;
+	u32 expected = process->flags & CLONE_HAS_CGROUP ? 4 : 3;
+
+	if (!plan || message->descriptor_count != expected)
+		fail(control, 0, "CLONE before LOAD, or without its descriptors", -EINVAL);
+	for (u32 i = 0; i < expected; i++)
+		keep(message->descriptors[i], KEPT_SANDBOX + i);
+	take_parameters(process);
+	fork_clone(process);
+	drop_request(process);
+}
+
+__attribute__((noreturn)) static void serve(u64 own_vdso)
+{
+	struct message message;
+
+	while (message_receive(control, &message) > 0) {
+		if (message.kind == CONTROL_ATTACH)
+			attach(control, &message);
+		else if (message.kind == CONTROL_LOAD)
+			load(&message, own_vdso);
+		else if (message.kind == CONTROL_CLONE)
+			clone_function(&message);
+		else
+			fail(control, 0, "a message that a template does not take", -EINVAL);
+	}
+	for (;;)
+		SYS1(SYS_EXIT_GROUP, 0); /* the server is gone */
+}
+
+__attribute__((noreturn)) void template(const u64 *auxiliary)
+{
+	u64 own_vdso = auxiliary_value(auxiliary, AT_SYSINFO_EHDR);
+
+	SYS4(SYS_RT_SIGPROCMASK, 2, &every_signal, 0, 8);
+	SYS2(SYS_PRCTL, PR_SET_PDEATHSIG, SIGKILL);
+	SYS0(SYS_SETSID);
+	must(SYS2(SYS_SETNS, TEMPLATE_FD, CLONE_NEWNS), "setns to the template of mounts");
+	must(SYS1(SYS_UNSHARE, CLONE_NEWNS), "unshare of mounts");
+	SYS2(SYS_PRCTL, PR_SET_NAME, "thaw-template");
+	leave_file(auxiliary);
+	serve(own_vdso);
+}
