@@ -1,0 +1,73 @@
+"""What runs first in the function's process, as /var/runtime/bootstrap.py: prepares the process, then hands over
+to the real runtime interface client (awslambdaric).
+
+It runs in the function's own interpreter, which may be as old as Python 3.9, and started with -S: host packages
+stay out of sight, and `sys.path` becomes the one that Lambda documents: the function's code, its layers, the
+runtime, the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+import threading
+
+TASK = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
+RUNTIME = os.environ.get("LAMBDA_RUNTIME_DIR", os.path.dirname(os.path.abspath(__file__)))
+LAYERS = "/opt/python"
+
+
+def search_path(standard: list[str]) -> list[str]:
+    """Lambda's order of `sys.path`; `standard` is the interpreter's own: this folder, PYTHONPATH, standard library."""
+    version = "python%d.%d" % sys.version_info[:2]
+    first = [TASK, LAYERS + "/lib/" + version + "/site-packages", LAYERS, RUNTIME]
+    return first + [entry for entry in standard if entry not in first and entry != os.path.dirname(__file__)]
+
+
+def install_builtins() -> None:
+    """Does what -S left out and programs expect: exit(), help(), and a sitecustomize of a layer or PYTHONPATH."""
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+    site.execsitecustomize()
+
+
+def note_thread_id() -> None:
+    """Tells `threading` the main thread's number in this clone, as CPython does after a fork."""
+    main_thread = threading.main_thread()
+    if hasattr(main_thread, "_set_native_id"):
+        main_thread._set_native_id()
+
+
+def reseed() -> None:
+    """Gives a clone its own random streams: those that CPython reseeds after a fork, and numpy's legacy generator.
+
+    Generators that the function made itself are its own to reseed, in an after-restore hook.
+    """
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+    legacy = sys.modules.get("numpy.random.mtrand")
+    if legacy is not None:
+        legacy.seed()
+
+
+def main() -> None:
+    """Loads the client from /var/runtime before the function's folder can shadow it, then runs it."""
+    standard = list(sys.path)
+    install_builtins()
+    if RUNTIME not in sys.path:
+        sys.path.insert(0, RUNTIME)
+    import awslambdaric.__main__ as client
+    import snapshot_restore_py
+
+    sys.path[:] = search_path(standard)
+    # As the first hooks, so that the function's own after-restore hooks already draw fresh numbers.
+    snapshot_restore_py.register_after_restore(note_thread_id)
+    if os.environ.pop("THAW_RESEED", "1") != "0":
+        snapshot_restore_py.register_after_restore(reseed)
+    client.main([sys.argv[0], os.environ["_HANDLER"]])
+
+
+if __name__ == "__main__":
+    main()
