@@ -11,6 +11,12 @@ from typing import Any
 
 LATEST = "$LATEST"
 
+
+def names_version(qualifier: str) -> bool:
+    """Whether a qualifier is $LATEST or a number; everything else can only be an alias."""
+    return qualifier == LATEST or (qualifier.isascii() and qualifier.isdigit())
+
+
 # What makes two configurations the same for PublishVersion: everything that the user sets. States, revisions, times
 # and snapshots are Lambda's, and the description given to PublishVersion belongs to the version alone.
 USER_SETTINGS = (
@@ -122,7 +128,3 @@ class Alias:
     description: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)
     revision_id: str = ""
-
-
-Function = Configuration
-Version = Configuration

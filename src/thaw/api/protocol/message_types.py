@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import keyword
-from typing import Annotated, Any, Literal, Optional
+from types import GenericAlias
+from typing import Annotated, Any, Literal
 
 import botocore
 import msgspec
@@ -45,9 +46,10 @@ class MessageTypes:
         if kind == "structure":
             return self._structure(name, shape)
         if kind == "list":
-            return _limited(list[self.of(shape["member"]["shape"])], min_length="min", max_length="max", shape=shape)  # type: ignore[misc]
+            items = GenericAlias(list, self.of(shape["member"]["shape"]))
+            return _limited(items, min_length="min", max_length="max", shape=shape)
         if kind == "map":
-            entry = dict[self.of(shape["key"]["shape"]), self.of(shape["value"]["shape"])]  # type: ignore[misc]
+            entry = GenericAlias(dict, (self.of(shape["key"]["shape"]), self.of(shape["value"]["shape"])))
             return _limited(entry, min_length="min", max_length="max", shape=shape)
         return _scalar(kind, shape)
 
@@ -63,7 +65,7 @@ class MessageTypes:
             if member in required and not outside:
                 fields.append((attribute, kind))
             else:
-                fields.append((attribute, Optional[kind], None))
+                fields.append((attribute, kind | None, None))
         return msgspec.defstruct(name, fields, rename=wire_names, kw_only=True)
 
 

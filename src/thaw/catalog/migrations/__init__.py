@@ -1,0 +1,1 @@
+"""Alembic's environment for the catalog; `thaw.catalog.database` runs it when the catalog is opened."""

@@ -1,0 +1,46 @@
+"""The catalog's tables. A change here needs a migration beside the others in `migrations/versions`."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+functions = Table(
+    "functions",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("function_id", String(32), nullable=False, unique=True),
+    Column("tags", Text, nullable=False),
+)
+
+# Lambda never gives a version number twice, not even after a function was deleted and created again: the counters
+# outlive the functions.
+counters = Table(
+    "counters",
+    metadata,
+    Column("function_name", String(64), primary_key=True),
+    Column("last_version", Integer, nullable=False),
+)
+
+# Number 0 is $LATEST. `document` is the Configuration as JSON; `serving` is the one that calls of $LATEST get while an
+# update of it is in progress or has failed. The other columns repeat what queries look for.
+versions = Table(
+    "versions",
+    metadata,
+    Column("function_name", String(64), ForeignKey("functions.name", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("state", String(32), nullable=False, index=True),
+    Column("last_update_status", String(16), nullable=True, index=True),
+    Column("code_key", String(64), nullable=False, index=True),
+    Column("document", Text, nullable=False),
+    Column("serving", Text, nullable=True),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("function_name", String(64), ForeignKey("functions.name", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("document", Text, nullable=False),
+)
