@@ -177,7 +177,7 @@ class Catalog:
             if code_sha256 and code_sha256 != latest.code_sha256:
                 raise refusals.wrong_code(code_sha256, latest.code_sha256)
             last = await records.load_version(connection, name, await records.last_number(connection, name) or -1)
-            if last is not None and last[0].state != "Failed" and last[0].published_digest == latest.digest():
+            if last is not None and last[0].state != "Failed" and last[0].settings_digest == latest.settings_digest:
                 return last[0], False
             number = await records.next_number(connection, name)
             version = transitions.published(latest, number, description)

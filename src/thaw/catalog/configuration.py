@@ -48,7 +48,8 @@ class Configuration:
     base64 as Lambda shows it, `code_key` the same digest in hex (the object key of the zip). `function_id` is unique
     per created function: one that is deleted and created again under its name has another. `function_arn` is
     unqualified. `last_update_status` None means that the member is absent from responses.
-    `other_members` are members of the API that Thaw keeps and shows but does not act on (for example "VpcConfig").
+    `settings_digest` is the SHA-256 (hex) of what the user set, code included; a version keeps that of the $LATEST it
+    was made from. `other_members` are members of the API that Thaw keeps and shows but does not act on (for example "VpcConfig").
     """
 
     function_id: str
@@ -85,7 +86,7 @@ class Configuration:
     optimization_status: str = "Off"
     snapshot_key: str | None = None
     runtime_version_arn: str | None = None
-    published_digest: str | None = None
+    settings_digest: str = ""
 
     @property
     def qualified_arn(self) -> str:
@@ -105,16 +106,16 @@ class Configuration:
     @property
     def environment_key(self) -> tuple[str, str, str]:
         """What a warm environment belongs to: it stays the same when only a state changed."""
-        return (self.function_id, self.version, self.published_digest or self.digest())
+        return (self.function_id, self.version, self.settings_digest)
 
     def digest(self) -> str:
-        """The SHA-256 (hex) of what the user set, code included; equal digests are one version for PublishVersion."""
+        """Computes `settings_digest`; $LATEST and a version with equal digests are one version for PublishVersion."""
         settings = {name: getattr(self, name) for name in USER_SETTINGS}
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=dict).encode()).hexdigest()
 
     def config_sha256(self) -> str:
         """The digest in base64, as the member ConfigSha256 shows it."""
-        return base64.b64encode(bytes.fromhex(self.published_digest or self.digest())).decode()
+        return base64.b64encode(bytes.fromhex(self.settings_digest)).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

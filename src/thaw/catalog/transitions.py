@@ -39,7 +39,7 @@ def now() -> str:
 
 def created(draft: Configuration) -> Configuration:
     """$LATEST of a function that was just created."""
-    return replace(draft, **_CREATING, revision_id=new_revision(), last_modified=now())
+    return replace(draft, **_CREATING, settings_digest=draft.digest(), revision_id=new_revision(), last_modified=now())
 
 
 def updating(changed: Configuration) -> Configuration:
@@ -49,6 +49,7 @@ def updating(changed: Configuration) -> Configuration:
         last_update_status="InProgress",
         last_update_status_reason="The function is being created.",
         last_update_status_reason_code="Creating",
+        settings_digest=changed.digest(),
         revision_id=new_revision(),
         last_modified=now(),
     )
@@ -61,7 +62,6 @@ def published(latest: Configuration, number: int, description: str | None) -> Co
         **_CREATING,
         version=str(number),
         description=latest.description if description is None else description,
-        published_digest=latest.digest(),
         revision_id=new_revision(),
         last_modified=now(),
     )

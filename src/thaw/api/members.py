@@ -1,0 +1,235 @@
+"""Members of the API to and from the catalog's Configuration, and Lambda's rules that the model does not state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from thaw.api.http import without_none
+from thaw.catalog.configuration import LATEST, Alias, Configuration
+from thaw.errors import ServiceError
+
+# Limits of ordinary functions; the model's are wider, for managed instances.
+_LONGEST_TIMEOUT = 900
+_MOST_MEMORY = 10_240
+_MOST_STORAGE = 10_240
+_MOST_ENVIRONMENT = 4096
+_SNAP_START_STORAGE = 512
+# SnapStart freezes a runtime client that calls restore/next. AWS's own list begins at newer versions of each.
+_SNAP_START_RUNTIMES = ("python3.", "java", "dotnet")
+
+_RESERVED_VARIABLES = frozenset(
+    [
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_LAMBDA_RUNTIME_API",
+        "LAMBDA_TASK_ROOT",
+        "LAMBDA_RUNTIME_DIR",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    ]
+)
+# Members that change what a function does and that this server does not carry out: taking them silently would lie.
+_REFUSED = {
+    "publish_to": "PublishTo",
+    "code_signing_config_arn": "CodeSigningConfigArn",
+    "image_config": "ImageConfig",
+    "file_system_configs": "FileSystemConfigs",
+    "tenancy_config": "TenancyConfig",
+    "capacity_provider_config": "CapacityProviderConfig",
+    "durable_config": "DurableConfig",
+    "runtime_config": "RuntimeConfig",
+    "accelerator_config": "AcceleratorConfig",
+}
+
+
+def refuse(text: str) -> ServiceError:
+    """An InvalidParameterValueException."""
+    return ServiceError("InvalidParameterValueException", text)
+
+
+def check_supported(request: Any) -> None:
+    """Raises InvalidParameterValueException for a member that this server would have to ignore."""
+    for attribute, member in _REFUSED.items():
+        if getattr(request, attribute, None):
+            raise refuse(f"{member} is not supported by this server: leave it out of the request.")
+    for layer in getattr(request, "layers", None) or ():
+        raise refuse(f"Layer version {layer} does not exist.")
+
+
+def given_settings(request: Any) -> dict[str, Any]:
+    """The fields of a Configuration that a CreateFunction or UpdateFunctionConfiguration request sets."""
+    nested = {
+        "environment": request.environment and (request.environment.variables or {}),
+        "ephemeral_storage": request.ephemeral_storage and request.ephemeral_storage.size,
+        "tracing_mode": request.tracing_config and request.tracing_config.mode,
+        "snap_start_apply_on": request.snap_start and (request.snap_start.apply_on or "None"),
+        "logging_config": request.logging_config and _logging(request.logging_config),
+        "layers": None if request.layers is None else tuple(request.layers),
+    }
+    plain = ("runtime", "role", "handler", "description", "timeout", "memory_size", "kms_key_arn")
+    return without_none({**{name: getattr(request, name) for name in plain}, **nested})
+
+
+def given_others(request: Any, before: Mapping[str, Any]) -> dict[str, Any]:
+    """`other_members` after a request: VpcConfig and DeadLetterConfig are kept and shown."""
+    others = dict(before)
+    if request.vpc_config is not None:
+        shown = {"SubnetIds": [], "SecurityGroupIds": [], "VpcId": "", "Ipv6AllowedForDualStack": False}
+        others["VpcConfig"] = shown | without_none(msgspec.to_builtins(request.vpc_config))
+    if request.dead_letter_config is not None:
+        others.pop("DeadLetterConfig", None)
+        if request.dead_letter_config.target_arn:
+            others["DeadLetterConfig"] = {"TargetArn": request.dead_letter_config.target_arn}
+    return others
+
+
+def _logging(given: Any) -> dict[str, str]:
+    levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"} if given.log_format == "JSON" else {}
+    return {"LogFormat": "Text", **levels, **without_none(msgspec.to_builtins(given))}
+
+
+def check_rules(configuration: Configuration) -> None:
+    """Raises what Lambda answers to a configuration that the model admits and Lambda does not."""
+    _check_limits(configuration)
+    _check_environment(configuration.environment)
+    if configuration.package_type != "Zip":
+        raise refuse(f"PackageType {configuration.package_type} is not supported by this server: use Zip.")
+    if not configuration.runtime or not configuration.handler:
+        raise refuse("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+    if configuration.snap_start_apply_on == "PublishedVersions":
+        _check_snap_start(configuration)
+
+
+def _check_limits(configuration: Configuration) -> None:
+    if configuration.timeout > _LONGEST_TIMEOUT:
+        raise ServiceError(
+            "ValidationException",
+            f"1 validation error detected: Value '{configuration.timeout}' at 'timeout' failed to satisfy constraint: "
+            f"Member must have value less than or equal to {_LONGEST_TIMEOUT}",
+        )
+    storage = configuration.ephemeral_storage
+    for member, value, limit in (
+        ("MemorySize", configuration.memory_size, _MOST_MEMORY),
+        ("EphemeralStorage.Size", storage, _MOST_STORAGE),
+    ):
+        if value > limit:
+            raise refuse(
+                f"'{member}' value failed to satisfy constraint: Member must have value less than or equal to {limit}"
+            )
+
+
+def _check_environment(variables: Mapping[str, str]) -> None:
+    reserved = sorted(_RESERVED_VARIABLES & variables.keys())
+    if reserved:
+        raise refuse(
+            "Lambda was unable to configure your environment variables because the environment variables you have "
+            "provided contains reserved keys that are currently not supported for modification. "
+            f"Reserved keys used in this request: {', '.join(reserved)}"
+        )
+    measured = json.dumps(variables, separators=(",", ":"), ensure_ascii=False)
+    if len(measured.encode()) > _MOST_ENVIRONMENT:
+        raise refuse(
+            "Lambda was unable to configure your environment variables because the environment variables you have "
+            f"provided exceeded the 4KB limit. String measured: {measured}"
+        )
+
+
+def _check_snap_start(configuration: Configuration) -> None:
+    runtime = str(configuration.runtime)
+    if not runtime.startswith(_SNAP_START_RUNTIMES):
+        raise refuse(f"{runtime} is not supported for SnapStart enabled functions.")
+    if configuration.ephemeral_storage > _SNAP_START_STORAGE:
+        raise refuse(
+            f"Ephemeral storage size greater than {_SNAP_START_STORAGE} MB is not supported for SnapStart enabled "
+            "functions."
+        )
+
+
+def configuration_document(configuration: Configuration, *, qualified: bool | None = None) -> dict[str, Any]:
+    """A FunctionConfiguration as every operation but the lists answers it.
+
+    The ARN is qualified for a version and not for $LATEST, unless `qualified` says otherwise.
+    """
+    if qualified is None:
+        qualified = configuration.version != LATEST
+    document = {
+        "FunctionName": configuration.function_name,
+        "FunctionArn": configuration.qualified_arn if qualified else configuration.function_arn,
+        "Runtime": configuration.runtime,
+        "Role": configuration.role,
+        "Handler": configuration.handler,
+        "CodeSize": configuration.code_size,
+        "Description": configuration.description,
+        "Timeout": configuration.timeout,
+        "MemorySize": configuration.memory_size,
+        "LastModified": configuration.last_modified,
+        "CodeSha256": configuration.code_sha256,
+        "Version": configuration.version,
+        "Environment": {"Variables": configuration.environment} if configuration.environment else None,
+        "KMSKeyArn": configuration.kms_key_arn or None,
+        "TracingConfig": {"Mode": configuration.tracing_mode},
+        "RevisionId": configuration.revision_id,
+        "Layers": [{"Arn": arn} for arn in configuration.layers] or None,
+        "PackageType": configuration.package_type,
+        "Architectures": configuration.architectures,
+        "EphemeralStorage": {"Size": configuration.ephemeral_storage},
+        "SnapStart": {
+            "ApplyOn": configuration.snap_start_apply_on,
+            "OptimizationStatus": configuration.optimization_status,
+        },
+        "LoggingConfig": {"LogFormat": "Text", **configuration.logging_config, "LogGroup": configuration.log_group},
+        "ConfigSha256": configuration.config_sha256(),
+        **configuration.other_members,
+        **_state(configuration),
+    }
+    return without_none(document)
+
+
+def _state(configuration: Configuration) -> dict[str, Any]:
+    arn = configuration.runtime_version_arn
+    return {
+        "State": configuration.state,
+        "StateReason": configuration.state_reason,
+        "StateReasonCode": configuration.state_reason_code,
+        "LastUpdateStatus": configuration.last_update_status,
+        "LastUpdateStatusReason": configuration.last_update_status_reason,
+        "LastUpdateStatusReasonCode": configuration.last_update_status_reason_code,
+        "RuntimeVersionConfig": {"RuntimeVersionArn": arn} if arn else None,
+    }
+
+
+def listed_document(configuration: Configuration, *, qualified: bool) -> dict[str, Any]:
+    """A FunctionConfiguration as lists answer it: without states."""
+    document = configuration_document(configuration, qualified=qualified)
+    return {name: value for name, value in document.items() if name not in _state(configuration)}
+
+
+def alias_document(alias: Alias) -> dict[str, Any]:
+    """An AliasConfiguration."""
+    return without_none(
+        {
+            "AliasArn": alias.alias_arn,
+            "Name": alias.name,
+            "FunctionVersion": alias.function_version,
+            "Description": alias.description,
+            "RoutingConfig": {"AdditionalVersionWeights": alias.weights} if alias.weights else None,
+            "RevisionId": alias.revision_id,
+        }
+    )
