@@ -1,0 +1,173 @@
+"""Freezing runs in a process of its own: `python -m thaw.publish.capture`.
+
+Stopping and reading another process (ptrace) binds a thread and keeps Python busy for hundreds of milliseconds; in the
+server that would hold up every call. The server starts this process while the function still initialises, and sends
+one request over a SOCK_SEQPACKET pair when it is ready::
+
+    server  → {"pid": 4711, "port": 40312}                          JSON
+    capture → {"facts": {...}}      with descriptors plan, memory, disk   JSON; three memfds (SCM_RIGHTS)
+            | {"error": "NotFreezable", "message": "one sentence"}
+            | {"error": "FreezeFailed", ...}
+
+Nothing is written to disk. When the server dies the kernel kills this process (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from thaw.errors import EngineError, FreezeFailed, NotFreezable
+from thaw.snapshot import freeze
+
+PACKET_LIMIT = 1 << 18
+PR_SET_PDEATHSIG = 1
+ERRORS: Mapping[str, type[EngineError]] = {"NotFreezable": NotFreezable, "FreezeFailed": FreezeFailed}
+
+
+@dataclass(slots=True)
+class Captured:
+    """What freezing gave: facts about the process, and memfds of the plan, the memory image and the disk image.
+
+    Use it as a context manager: the descriptors are closed at its end.
+    """
+
+    facts: dict[str, Any]
+    plan_fd: int
+    memory_fd: int
+    disk_fd: int
+
+    def plan(self) -> bytes:
+        """The whole restore plan."""
+        return _content(self.plan_fd)
+
+    def disk(self) -> bytes:
+        """The whole disk image."""
+        return _content(self.disk_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in (self.plan_fd, self.memory_fd, self.disk_fd):
+            os.close(descriptor)
+
+
+def _content(descriptor: int) -> bytes:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+
+
+class Capture:
+    """The server's side: one capture process, used once. Begin it early, so that its start costs nothing later."""
+
+    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
+        self._process = process
+        self._control = control
+
+    @classmethod
+    async def begin(cls) -> Self:
+        """Starts the process; returns before it is ready. Call from the main thread, which must outlive it."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "thaw.publish.capture", str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+        return cls(process, ours)
+
+    async def freeze(self, *, pid: int, port: int, limit_s: float) -> Captured:
+        """Freezes process `pid` (as this process numbers it), whose connection from `port` is to be replaced.
+
+        Raises NotFreezable or FreezeFailed, the latter also after `limit_s`.
+        """
+        self._control.send(json.dumps({"pid": pid, "port": port}).encode())
+        try:
+            async with asyncio.timeout(limit_s):
+                answer, descriptors = await self._receive()
+        except TimeoutError:
+            raise FreezeFailed(
+                f"Freezing the process took longer than {limit_s:.0f} s and was given up: publish the version again."
+            ) from None
+        if not answer:
+            raise FreezeFailed("The process that takes the snapshot ended without an answer: publish again.")
+        return _captured(json.loads(answer), descriptors)
+
+    async def _receive(self) -> tuple[bytes, list[int]]:
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._control, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(self._control)
+        answer, descriptors, _, _ = socket.recv_fds(self._control, PACKET_LIMIT, 3, socket.MSG_CMSG_CLOEXEC)
+        return answer, descriptors
+
+    async def end(self) -> None:
+        """Ends the process, whatever it is doing."""
+        self._control.close()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        await self._process.wait()
+
+
+def _captured(answer: dict[str, Any], descriptors: list[int]) -> Captured:
+    if (name := answer.get("error")) is not None:
+        raise ERRORS[name](answer["message"])
+    plan_fd, memory_fd, disk_fd = descriptors
+    return Captured(answer["facts"], plan_fd, memory_fd, disk_fd)
+
+
+def _serve(control: socket.socket) -> None:
+    """The capture process: one request, one answer."""
+    request = control.recv(PACKET_LIMIT)
+    if not request:
+        return  # the version failed before it could be frozen
+    try:
+        answer, descriptors = _freeze(json.loads(request))
+    except (NotFreezable, FreezeFailed) as error:
+        answer, descriptors = {"error": type(error).__name__, "message": str(error)}, []
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        sentence = f"The snapshot could not be taken because of a defect in Thaw ({reason}); its trace is in the log."
+        answer, descriptors = {"error": "FreezeFailed", "message": sentence}, []
+    socket.send_fds(control, [json.dumps(answer).encode()], descriptors)
+
+
+def _freeze(request: dict[str, int]) -> tuple[dict[str, Any], list[int]]:
+    snapshot = freeze(pid=request["pid"], port=request["port"])
+    plan_fd = _memfd("thaw-plan", snapshot.plan)
+    disk_fd = _memfd("thaw-disk", snapshot.disk)
+    return {"facts": snapshot.facts}, [plan_fd, snapshot.memory_fd, disk_fd]
+
+
+def _memfd(name: str, content: bytes) -> int:
+    descriptor = os.memfd_create(name)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return descriptor
+
+
+def main() -> None:
+    """Entry point: the argument is the number of the control socket's descriptor."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    with socket.socket(fileno=int(sys.argv[1])) as control:
+        _serve(control)
+
+
+if __name__ == "__main__":
+    main()

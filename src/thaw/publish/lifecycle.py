@@ -1,0 +1,270 @@
+"""What follows a change in the catalog: Pending becomes Active or Failed, and SnapStart versions get their snapshot.
+
+Every step can be taken again: the catalog says what is Pending, so a server that was killed goes on where it was.
+A version keeps its snapshot until it is deleted; where the snapshot no longer fits this machine (its runtime was
+upgraded, say), calls start afresh while a new one is taken, as Lambda does when it patches a runtime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol
+
+from thaw.catalog.catalog import Catalog
+from thaw.catalog.configuration import LATEST, Configuration
+from thaw.errors import (
+    EnvironmentFailure,
+    InitTimedOut,
+    NotFreezable,
+    RuntimeNotFound,
+    ServiceError,
+    StoreError,
+    ThawError,
+)
+from thaw.publish.code import CodeFolders
+from thaw.publish.preparation import Preparation
+
+logger = logging.getLogger(__name__)
+
+# What is not the function's fault may pass: such a publish is tried once more before the version fails.
+ATTEMPTS = 2
+
+# Lambda's StateReason of a version whose Init failed; ours names the cause after it.
+INIT_FAILED = "An error occurred during function initialization."
+INIT_CODES = {
+    "Runtime.InvalidEntrypoint": "FunctionError.InvalidEntryPoint",
+    "Runtime.InvalidWorkingDir": "FunctionError.InvalidWorkingDirectory",
+    "Runtime.OutOfMemory": "FunctionError.InitResourceExhausted",
+}
+
+
+class Packages(Protocol):
+    """The object store of deployment packages: zips by the hex SHA-256 of their content."""
+
+    async def put(self, content: bytes) -> str: ...
+    async def get(self, key: str) -> bytes: ...
+    async def delete(self, key: str) -> None: ...
+
+
+class SnapshotTaking(Protocol):
+    """`Snapshotting`: takes and saves a snapshot, and gives its key."""
+
+    async def take(self, configuration: Configuration) -> str: ...
+
+
+class SnapshotDeleting(Protocol):
+    """The part of `SnapshotStore` that forgets."""
+
+    async def delete(self, snapshot_key: str) -> None: ...
+
+
+class Publisher:
+    """The Publishing port of the AWS front.
+
+    At most `concurrency` snapshots are taken at one time; others wait, Pending. `retire(configurations)` is told which
+    configurations are gone, so that their environments end.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        packages: Packages,
+        folders: CodeFolders,
+        preparation: Preparation,
+        snapshotting: SnapshotTaking,
+        snapshots: SnapshotDeleting,
+        retire: Callable[[Iterable[Configuration]], None],
+        concurrency: int = 2,
+    ) -> None:
+        self._catalog = catalog
+        self._packages = packages
+        self._folders = folders
+        self._preparation = preparation
+        self._snapshotting = snapshotting
+        self._snapshots = snapshots
+        self._retire = retire
+        self._turns = asyncio.Semaphore(concurrency)
+        self._tasks: dict[asyncio.Task[None], Configuration] = {}
+        self._renewed: set[str] = set()
+
+    # --- the port ----------------------------------------------------------------------------------------------------
+
+    async def function_created(self, configuration: Configuration, code: bytes) -> None:
+        """Unpacks and stores the zip, then settles $LATEST in the background. Raises ServiceError, StoreError."""
+        await self._accept(code)
+        self._spawn(self._settle_latest(configuration), configuration)
+
+    async def code_updated(self, configuration: Configuration, code: bytes) -> None:
+        """As `function_created`, for new code."""
+        await self.function_created(configuration, code)
+
+    async def configuration_updated(self, configuration: Configuration) -> None:
+        """Makes changed settings of $LATEST take effect, in the background."""
+        self._spawn(self._settle_latest(configuration), configuration)
+
+    async def version_published(self, configuration: Configuration) -> None:
+        """Begins Init and snapshot of a Pending SnapStart version, in the background."""
+        self._spawn(self._settle_version(configuration), configuration)
+
+    async def deleted(self, configurations: Sequence[Configuration]) -> None:
+        """Ends environments and publishes of what is gone from the catalog, then deletes snapshots and code."""
+        gone = {(one.function_id, one.version) for one in configurations}
+        for task, configuration in list(self._tasks.items()):
+            if (configuration.function_id, configuration.version) in gone:
+                task.cancel()
+        self._retire(configurations)
+        for key in {one.snapshot_key for one in configurations if one.snapshot_key is not None}:
+            await self._snapshots.delete(key)
+        await self._drop_code(sorted({one.code_key for one in configurations}))
+
+    async def code(self, configuration: Configuration) -> bytes:
+        """The deployment package. Raises StoreError."""
+        return await self._packages.get(configuration.code_key)
+
+    # --- start, stop and renewal -------------------------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """Takes up again what an earlier server left Pending or InProgress; call it once, at start."""
+        for configuration in await self._catalog.pending_versions():
+            if configuration.version == LATEST:
+                self._spawn(self._settle_latest(configuration), configuration)
+            elif configuration.snap_start:
+                logger.info("publishing %s again: an earlier server did not end it", configuration.qualified_arn)
+                self._spawn(self._settle_version(configuration), configuration)
+
+    def renew(self, configuration: Configuration) -> None:
+        """Takes a new snapshot of an Active version whose snapshot does not fit this machine; calls go on meanwhile.
+
+        Once per snapshot: one that cannot be used after it was taken here will not get better by repetition.
+        """
+        key = configuration.snapshot_key
+        if key is not None and key not in self._renewed:
+            self._renewed.add(key)
+            self._spawn(self._renew(configuration), configuration)
+
+    async def close(self) -> None:
+        """Stops; what was being published stays Pending in the catalog and is taken up at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- the work ----------------------------------------------------------------------------------------------------
+
+    async def _accept(self, code: bytes) -> None:
+        await self._folders.add(code)
+        await self._packages.put(code)
+
+    async def _settle_latest(self, configuration: Configuration) -> None:
+        try:
+            runtime = await self._preparation.runtime(configuration)
+        except Exception as error:
+            await self._fail_latest(configuration, *failure(error))
+            return
+        await self._set_state(configuration, last_update_status="Successful", runtime_version_arn=runtime.version_arn)
+
+    async def _fail_latest(self, configuration: Configuration, reason: str, code: str) -> None:
+        """A function that never worked is Failed; a failed update leaves the previous configuration in service."""
+        if configuration.state == "Pending":
+            await self._set_state(configuration, state="Failed", state_reason=reason, state_reason_code=code)
+        else:
+            await self._set_state(
+                configuration,
+                last_update_status="Failed",
+                last_update_status_reason=reason,
+                last_update_status_reason_code=code,
+            )
+
+    async def _settle_version(self, configuration: Configuration) -> None:
+        try:
+            key = await self._take(configuration)
+        except Exception as error:
+            reason, code = failure(error)
+            await self._set_state(configuration, state="Failed", state_reason=reason, state_reason_code=code)
+            return
+        await self._install(configuration, key)
+
+    async def _renew(self, configuration: Configuration) -> None:
+        try:
+            key = await self._take(configuration)
+        except ThawError as error:
+            logger.warning("no new snapshot of %s: %s", configuration.qualified_arn, error)
+            return
+        if await self._install(configuration, key) and configuration.snapshot_key is not None:
+            await self._snapshots.delete(configuration.snapshot_key)
+
+    async def _take(self, configuration: Configuration) -> str:
+        async with self._turns:
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    return await self._snapshotting.take(configuration)
+                except (EnvironmentFailure, NotFreezable, RuntimeNotFound, ServiceError):
+                    raise
+                except ThawError as error:
+                    if attempt == ATTEMPTS:
+                        raise
+                    logger.warning("publishing %s again: %s", configuration.qualified_arn, error)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _install(self, configuration: Configuration, key: str) -> bool:
+        """Makes the snapshot the version's; one whose version is gone meanwhile is deleted."""
+        runtime = await self._preparation.runtime(configuration)
+        done = await self._set_state(
+            configuration,
+            state="Active",
+            optimization_status="On",
+            snapshot_key=key,
+            runtime_version_arn=runtime.version_arn,
+        )
+        if not done:
+            await self._snapshots.delete(key)
+        return done
+
+    async def _set_state(self, configuration: Configuration, **changes: Any) -> bool:
+        """Whether the configuration was still there."""
+        name, version = configuration.function_name, configuration.version
+        try:
+            await self._catalog.set_state(name, version, function_id=configuration.function_id, **changes)
+        except ServiceError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+            logger.info("%s was deleted while it was published", configuration.qualified_arn)
+            return False
+        return True
+
+    async def _drop_code(self, keys: list[str]) -> None:
+        used = await self._catalog.code_keys(keys)
+        for key in keys:
+            if key not in used:
+                await self._folders.remove(key)
+                await self._packages.delete(key)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], configuration: Configuration) -> None:
+        task = asyncio.create_task(work)
+        self._tasks[task] = configuration
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        configuration = self._tasks.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("publishing %s stopped at a defect", configuration.qualified_arn, exc_info=error)
+
+
+def failure(error: Exception) -> tuple[str, str]:
+    """StateReason and StateReasonCode of what ended in `error`; a defect of ours goes to the server's log in full."""
+    if isinstance(error, InitTimedOut):
+        return f"{INIT_FAILED} {error}", "FunctionError.InitTimeout"
+    if isinstance(error, EnvironmentFailure):
+        return f"{INIT_FAILED} {error}", INIT_CODES.get(error.error_type, "FunctionError.RuntimeInitError")
+    if isinstance(error, NotFreezable):
+        return str(error), "FunctionError"
+    if isinstance(error, RuntimeNotFound):
+        return str(error), "InvalidRuntime"
+    if isinstance(error, StoreError):
+        return f"The snapshot could not be stored: {error}", "InternalError"
+    if isinstance(error, ThawError):
+        return str(error), "InternalError"
+    logger.error("publishing stopped at a defect", exc_info=error)
+    return f"Thaw stopped at a defect of its own ({error!r}): the server's log has its trace.", "InternalError"

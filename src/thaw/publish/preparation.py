@@ -1,0 +1,68 @@
+"""From a configuration in the catalog to all that an environment needs: code on this machine, runtime, settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from thaw.catalog.configuration import Configuration
+from thaw.environment.settings import FunctionSettings, InitializationType
+from thaw.errors import RuntimeNotFound
+from thaw.runtimes.runtime import Runtime
+
+
+class RuntimeFinding(Protocol):
+    """`thaw.runtimes.Runtimes`: finds a runtime of this machine, or raises RuntimeNotFound."""
+
+    async def find(self, name: str) -> Runtime: ...
+
+
+class CodeFinding(Protocol):
+    """`CodeFolders`: the unpacked package of a key."""
+
+    async def folder(self, key: str) -> Path: ...
+
+
+class Preparation:
+    """Makes FunctionSettings; the first time on a worker this may unpack code and complete a runtime (seconds)."""
+
+    def __init__(self, folders: CodeFinding, runtimes: RuntimeFinding, *, region: str, account_id: str) -> None:
+        self._folders = folders
+        self._runtimes = runtimes
+        self._region = region
+        self._account_id = account_id
+
+    async def runtime(self, configuration: Configuration) -> Runtime:
+        """The runtime of `configuration`; raises RuntimeNotFound with a sentence for the function's owner."""
+        if configuration.runtime is None:
+            raise RuntimeNotFound(
+                f"The function {configuration.function_name} names no runtime, and functions from container images "
+                "are not supported: create it from a zip with a Runtime."
+            )
+        return await self._runtimes.find(configuration.runtime)
+
+    async def settings(
+        self, configuration: Configuration, initialization_type: InitializationType, credentials_token: str = ""
+    ) -> FunctionSettings:
+        """The settings of an environment for `configuration`.
+
+        Raises RuntimeNotFound, ServiceError or StoreError where runtime or code are not to be had.
+        """
+        return FunctionSettings(
+            function_name=configuration.function_name,
+            version=configuration.version,
+            function_arn=configuration.function_arn,
+            handler=configuration.handler or "",
+            timeout_s=float(configuration.timeout),
+            memory_mib=configuration.memory_size,
+            ephemeral_mib=configuration.ephemeral_storage,
+            variables=configuration.environment,
+            region=self._region,
+            account_id=self._account_id,
+            initialization_type=initialization_type,
+            task=await self._folders.folder(configuration.code_key),
+            layers=None,
+            runtime=await self.runtime(configuration),
+            log_group=configuration.log_group,
+            credentials_token=credentials_token,
+        )

@@ -1,0 +1,112 @@
+"""One published version becomes one snapshot: a fresh environment, Init and before-snapshot hooks, freeze, save."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from thaw.catalog.configuration import Configuration
+from thaw.environment.execution import Environment
+from thaw.environment.sandbox import Sandbox
+from thaw.environment.settings import FunctionSettings
+from thaw.errors import EnvironmentFailure, ThawError
+from thaw.observe.log_stream import LogStream
+from thaw.publish.capture import Capture, Captured
+from thaw.publish.preparation import Preparation
+
+logger = logging.getLogger(__name__)
+
+# Freezing reads the process's private pages once; even 10 GiB take less.
+FREEZE_LIMIT_S = 60.0
+
+
+class SandboxTaking(Protocol):
+    """`SandboxPool`: gives a ready sandbox, which then belongs to the caller."""
+
+    async def take(self) -> Sandbox: ...
+
+
+class SnapshotSaving(Protocol):
+    """`SnapshotStore`: keeps a snapshot under its key."""
+
+    async def save(
+        self, snapshot_key: str, plan: bytes, memory_fd: int, disk: bytes, facts: dict[str, Any]
+    ) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TakingLimits:
+    """`init_s` bounds Init and before-snapshot hooks together, unless the function's own timeout is longer."""
+
+    init_s: float
+    freeze_s: float = FREEZE_LIMIT_S
+
+
+class Snapshotting:
+    """Takes snapshots, one at a time per call of `take`."""
+
+    def __init__(
+        self, preparation: Preparation, pool: SandboxTaking, snapshots: SnapshotSaving, logs: Path, limits: TakingLimits
+    ) -> None:
+        self._preparation = preparation
+        self._pool = pool
+        self._snapshots = snapshots
+        self._logs = logs
+        self._limits = limits
+
+    async def take(self, configuration: Configuration) -> str:
+        """Takes and saves a snapshot of the version; returns its key.
+
+        Raises RuntimeNotFound, InitFailed, InitTimedOut, NotFreezable, FreezeFailed, SandboxError or StoreError; the
+        sentence of the error is then in the function's log as well.
+        """
+        log = LogStream(self._logs, configuration.log_group, configuration.version)
+        try:
+            return await self._take(configuration, log)
+        except ThawError as error:
+            if not isinstance(error, EnvironmentFailure):  # those are in the log already
+                log.platform(f"No snapshot of version {configuration.version} could be taken: {error}")
+            raise
+        finally:
+            log.close()
+
+    async def _take(self, configuration: Configuration, log: LogStream) -> str:
+        token = str(uuid.uuid4())
+        settings = await self._preparation.settings(configuration, "snap-start", token)
+        capture = await Capture.begin()
+        try:
+            captured = await self._capture(capture, settings, log)
+        finally:
+            await capture.end()
+        with captured:
+            captured.facts["environment"] = environment_facts(settings)
+            return await self._save(configuration, captured)
+
+    async def _capture(self, capture: Capture, settings: FunctionSettings, log: LogStream) -> Captured:
+        environment = await Environment.launch(await self._pool.take(), settings, log)
+        try:
+            await environment.initialised(max(self._limits.init_s, settings.timeout_s))
+            began = time.perf_counter()
+            captured = await capture.freeze(
+                pid=environment.host_pid, port=environment.runtime_connection_port, limit_s=self._limits.freeze_s
+            )
+            logger.debug("froze %s in %.0f ms", settings.function_name, (time.perf_counter() - began) * 1e3)
+            return captured
+        finally:
+            await environment.close()
+
+    async def _save(self, configuration: Configuration, captured: Captured) -> str:
+        key = f"{configuration.function_name}-{configuration.version}-{uuid.uuid4().hex}"
+        plan, disk = await asyncio.to_thread(captured.plan), await asyncio.to_thread(captured.disk)
+        await self._snapshots.save(key, plan, captured.memory_fd, disk, captured.facts)
+        return key
+
+
+def environment_facts(settings: FunctionSettings) -> dict[str, str]:
+    """What a clone's environment must have in common with the one that was frozen."""
+    return {"credentials_token": settings.credentials_token, "runtime_version_arn": settings.runtime.version_arn}
