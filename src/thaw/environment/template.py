@@ -90,8 +90,9 @@ def _fill_etc(etc: Path) -> None:
 
 
 def _written_files() -> dict[str, str]:
+    user = f"{FUNCTION_USER}:x:{FUNCTION_UID}:{FUNCTION_UID}::/tmp:/bin/sh\n"
     return {
-        "passwd": f"root:x:0:0:root:/root:/sbin/nologin\n{FUNCTION_USER}:x:{FUNCTION_UID}:{FUNCTION_UID}::/tmp:/bin/sh\n",
+        "passwd": f"root:x:0:0:root:/root:/sbin/nologin\n{user}",
         "group": f"root:x:0:\n{FUNCTION_USER}:x:{FUNCTION_UID}:\n",
         "hosts": "127.0.0.1 localhost\n",
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
