@@ -46,6 +46,10 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = field(default=((b"content-type", b"application/json"),))
 
 
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete; there is nobody to answer."""
+
+
 Handler = Callable[[Any, Request], Awaitable[Response]]
 
 
@@ -72,7 +76,7 @@ async def read_body(receive: Receive, operation: str) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ConnectionResetError("the client went away before its request was complete")
+            raise ClientGone
         size += len(message.get("body", b""))
         if size <= limit:
             chunks.append(message.get("body", b""))

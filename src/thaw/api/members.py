@@ -22,7 +22,7 @@ _SNAP_START_STORAGE = 512
 _SNAP_START_RUNTIMES = ("python3.", "java", "dotnet")
 
 _RESERVED_VARIABLES = frozenset(
-    [
+    (
         "_HANDLER",
         "_X_AMZN_TRACE_ID",
         "AWS_DEFAULT_REGION",
@@ -43,7 +43,7 @@ _RESERVED_VARIABLES = frozenset(
         "LAMBDA_RUNTIME_DIR",
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-    ]
+    )
 )
 # Members that change what a function does and that this server does not carry out: taking them silently would lie.
 _REFUSED = {

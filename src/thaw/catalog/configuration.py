@@ -49,7 +49,8 @@ class Configuration:
     per created function: one that is deleted and created again under its name has another. `function_arn` is
     unqualified. `last_update_status` None means that the member is absent from responses.
     `settings_digest` is the SHA-256 (hex) of what the user set, code included; a version keeps that of the $LATEST it
-    was made from. `other_members` are members of the API that Thaw keeps and shows but does not act on (for example "VpcConfig").
+    was made from. `other_members` are members of the API that Thaw keeps and shows but does not act on (for example
+    "VpcConfig").
     """
 
     function_id: str

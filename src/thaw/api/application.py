@@ -1,0 +1,152 @@
+"""The Lambda API as a raw ASGI application; uvicorn hosts it.
+
+Every request goes the same way: route, body of bounded size, compiled decoder, handler of its operation. Whatever goes
+wrong becomes an error in Lambda's wire form; nothing that a client sends ends a connection without an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from urllib.parse import parse_qs
+
+from thaw.api.account import Account
+from thaw.api.aliases import Aliases
+from thaw.api.functions import Functions
+from thaw.api.http import ClientGone, Handler, Receive, Request, Response, Scope, Send, read_body
+from thaw.api.identifier import Identifiers
+from thaw.api.invocation import Invocation
+from thaw.api.packages import PREFIX, PackageLinks
+from thaw.api.ports import ApiSettings, Invoking, Publishing
+from thaw.api.protocol.operation import RequestParts
+from thaw.api.protocol.service import LambdaProtocol
+from thaw.api.versions import Versions
+from thaw.catalog.catalog import Catalog
+from thaw.errors import CodePackageError, RuntimeNotFound, ServiceError, ThawError
+
+_log = logging.getLogger(__name__)
+
+UNREADABLE_PACKAGE = "Could not unzip uploaded file. Please check your file, then try to upload again."
+
+
+class Application:
+    """The ASGI callable; made by `create_application`."""
+
+    def __init__(self, protocol: LambdaProtocol, handlers: Mapping[str, Handler], packages: PackageLinks) -> None:
+        self._protocol = protocol
+        self._handlers = handlers
+        self._packages = packages
+
+    @property
+    def implemented(self) -> frozenset[str]:
+        """The names of the operations that are carried out; all others of the model answer 501."""
+        return frozenset(self._handlers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            request = _request(scope)
+            await _send(send, request, await self._answer(request, receive))
+        else:
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _answer(self, request: Request, receive: Receive) -> Response:
+        try:
+            return await self._dispatch(request, receive)
+        except ServiceError as error:
+            return self._error(error)
+        except ClientGone:
+            return Response(status=400)
+        except CodePackageError as error:
+            _log.info("A deployment package was refused: %s", error)
+            return self._error(ServiceError("InvalidParameterValueException", UNREADABLE_PACKAGE))
+        except RuntimeNotFound as error:
+            return self._error(ServiceError("InvalidParameterValueException", str(error)))
+        except ThawError as error:
+            _log.error("Request %s failed: %s", request.request_id, error)
+            return self._error(ServiceError("ServiceException", str(error), type="Service"))
+        except Exception:
+            _log.exception("Request %s failed unexpectedly", request.request_id)
+            text = f"An internal error occurred: the server's log tells more about request {request.request_id}."
+            return self._error(ServiceError("ServiceException", text, type="Service"))
+
+    async def _dispatch(self, request: Request, receive: Receive) -> Response:
+        if request.method == "GET" and request.raw_path.startswith(PREFIX):
+            return await self._packages.download(request)
+        found = self._protocol.routes.find(request.method, request.raw_path, request.query)
+        if found is None:
+            await read_body(receive, "unknown")
+            raise ServiceError(
+                "UnknownOperationException",
+                f"{request.method} {request.raw_path} is no operation of the Lambda API: check the endpoint and path.",
+            )
+        name, path = found
+        body = await read_body(receive, name)
+        handler = self._handlers.get(name)
+        if handler is None:
+            raise ServiceError(
+                "NotImplementedException", f"The operation {name} is not implemented by this server yet."
+            )
+        parts = RequestParts(path=path, query=request.query, headers=request.headers, body=body)
+        return await handler(self._protocol.operations[name].decode(parts), request)
+
+    def _error(self, error: ServiceError) -> Response:
+        headers = ((b"content-type", b"application/json"), (b"x-amzn-errortype", error.code.encode()))
+        return Response(
+            status=self._protocol.error_status(error), body=self._protocol.error_body(error), headers=headers
+        )
+
+
+def create_application(
+    settings: ApiSettings, catalog: Catalog, publishing: Publishing, invoking: Invoking
+) -> Application:
+    """Compiles the protocol and joins the operations to what carries them out. The catalog must be open."""
+    identifiers = Identifiers(settings)
+    packages = PackageLinks(catalog, publishing)
+    handlers = {
+        **Functions(catalog, publishing, identifiers, packages).handlers(),
+        **Versions(catalog, publishing, identifiers).handlers(),
+        **Aliases(catalog, identifiers).handlers(),
+        **Invocation(catalog, publishing, invoking, identifiers).handlers(),
+        **Account(catalog, identifiers).handlers(),
+    }
+    return Application(LambdaProtocol.compiled(), handlers, packages)
+
+
+def _request(scope: Scope) -> Request:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    raw_path = scope.get("raw_path") or scope["path"].encode()
+    query = scope["query_string"]
+    return Request(
+        request_id=str(uuid.uuid4()),
+        method=scope["method"],
+        raw_path=raw_path.decode("latin-1"),
+        query=parse_qs(query.decode("latin-1"), keep_blank_values=True) if query else {},
+        headers=headers,
+        base_url=f"{scope.get('scheme', 'http')}://{headers.get('host') or _server(scope)}",
+    )
+
+
+def _server(scope: Scope) -> str:
+    host, port = scope.get("server") or ("127.0.0.1", None)
+    return f"{host}:{port}" if port else str(host)
+
+
+async def _send(send: Send, request: Request, response: Response) -> None:
+    headers = [*response.headers, (b"x-amzn-requestid", request.request_id.encode())]
+    if response.status != 204:
+        headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Answers the server's start and stop events; what they start and stop belongs to the composition root."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
