@@ -30,6 +30,8 @@ enum control_kind {
 	/* from a template */
 	CONTROL_LOADED = 20,
 	CONTROL_CLONED = 21, /* i32 pid in the template's namespace; descriptor: pidfd */
+	/* from a sandbox */
+	CONTROL_ATTACHED = 22, /* the mounts of an ATTACH are in place: a clone may enter */
 };
 
 struct control_header {

@@ -259,9 +259,10 @@ static void obey(i32 *main_pid)
 
 	if (received <= 0)
 		SYS1(SYS_EXIT_GROUP, 0); /* the server is gone */
-	if (message.kind == CONTROL_ATTACH)
+	if (message.kind == CONTROL_ATTACH) {
 		attach(CONTROL_FD, &message);
-	else if (message.kind == CONTROL_START && !*main_pid)
+		must(message_send(CONTROL_FD, CONTROL_ATTACHED, 0, 0, 0, 0), "sending ATTACHED");
+	} else if (message.kind == CONTROL_START && !*main_pid)
 		*main_pid = start_process(&message);
 	else
 		fail(CONTROL_FD, 0, "a message that a sandbox does not take", 0);
