@@ -19,9 +19,9 @@ DESCRIPTOR_LIMIT = 32
 
 HEADER = struct.Struct("<II")
 ATTACHMENT = struct.Struct("<124sI")
-PROCESS = struct.Struct("<IIiIIIII")
+PROCESS = struct.Struct("<IIiIIIII")  # user, group, pid, flags, filters, limits, arguments, variables
 RESOURCE_LIMIT = struct.Struct("<IIQQ")
-FAILURE = struct.Struct("<i60s")
+FAILURE = struct.Struct("<ii120s")
 NUMBER = struct.Struct("<i")
 FILTER_BYTES = 8
 
@@ -31,11 +31,11 @@ class Kind(IntEnum):
 
     ATTACH = 1
     START = 2
-    RESTORE = 3
     READY = 16
     STARTED = 17
     EXITED = 18
     FAILED = 19
+    ATTACHED = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,7 @@ def start(confinement: Confinement, folder: str, arguments: Sequence[str], varia
     """
     strings = [folder, *arguments, *(f"{name}={value}" for name, value in variables.items())]
     text = b"".join([_string(each) for each in strings])
-    counts = (len(arguments), len(variables), len(text))
-    return _packet(Kind.START, _process(confinement, 0, *counts) + text)
-
-
-def restore(confinement: Confinement, pid: int) -> bytes:
-    """RESTORE: become a clone whose process has number `pid`; plan, memory image and log travel beside it."""
-    return _packet(Kind.RESTORE, _process(confinement, pid, 0, 0, 0))
+    return _packet(Kind.START, _process(confinement, len(arguments), len(variables)) + text)
 
 
 def parse(packet: bytes) -> Message:
@@ -105,18 +99,18 @@ def _parse(kind: Kind, packet: bytes) -> Message:
     if kind in (Kind.STARTED, Kind.EXITED):
         return Message(kind, NUMBER.unpack_from(packet, HEADER.size)[0])
     if kind is Kind.FAILED:
-        error, step = FAILURE.unpack_from(packet, HEADER.size)
+        error, _, step = FAILURE.unpack_from(packet, HEADER.size)
         return Message(kind, error, step.split(b"\0", 1)[0].decode(errors="replace"))
-    if kind is Kind.READY:
+    if kind in (Kind.READY, Kind.ATTACHED):
         return Message(kind)
     raise ValueError(f"{kind.name} goes the other way")
 
 
-def _process(confinement: Confinement, pid: int, *counts: int) -> bytes:
-    filters = len(confinement.seccomp) // FILTER_BYTES
-    fixed = PROCESS.pack(confinement.user, confinement.group, pid, filters, len(confinement.limits), *counts)
-    limits = [RESOURCE_LIMIT.pack(each.resource, 0, each.soft, each.hard) for each in confinement.limits]
-    return fixed + confinement.seccomp + b"".join(limits)
+def _process(confinement: Confinement, arguments: int, variables: int) -> bytes:
+    filters, limits = len(confinement.seccomp) // FILTER_BYTES, confinement.limits
+    fixed = PROCESS.pack(confinement.user, confinement.group, 0, 0, filters, len(limits), arguments, variables)
+    packed = [RESOURCE_LIMIT.pack(each.resource, 0, each.soft, each.hard) for each in limits]
+    return fixed + confinement.seccomp + b"".join(packed)
 
 
 def _packet(kind: Kind, body: bytes) -> bytes:

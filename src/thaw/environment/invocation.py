@@ -1,4 +1,4 @@
-"""One invocation on its way in, its outcome on the way out, and the order to become a clone."""
+"""One invocation on its way in, and its outcome on the way out."""
 
 from __future__ import annotations
 
@@ -44,16 +44,3 @@ class InvocationResult:
     def function_error(self) -> str | None:
         """"Unhandled" for every error, as Lambda answers today; None for success."""
         return None if self.error_type is None else "Unhandled"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreCommand:
-    """How to become a clone: descriptors of the restore plan and of the memory image, and the number
-    that the function's process gets inside the sandbox. The environment does not look inside either.
-
-    The descriptors stay the caller's: they are duplicated into the sandbox.
-    """
-
-    plan_fd: int
-    memory_fd: int
-    pid: int

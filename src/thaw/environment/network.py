@@ -130,11 +130,6 @@ class Network:
             )
 
 
-def forwarding_file() -> Path:
-    """The kernel's switch for letting packets through this machine."""
-    return Path("/proc/sys/net/ipv4/ip_forward")
-
-
 def _claim_slot() -> tuple[int, socket.socket]:
     """The first slot whose abstract socket and addresses nobody has."""
     taken = _local_networks()

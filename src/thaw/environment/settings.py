@@ -10,6 +10,9 @@ from typing import Literal, Protocol
 # Lambda's values of AWS_LAMBDA_INITIALIZATION_TYPE.
 InitializationType = Literal["on-demand", "snap-start", "provisioned-concurrency"]
 
+# Whether this machine lets packets through: without it functions reach the machine but nothing behind it.
+FORWARDING_SWITCH = Path("/proc/sys/net/ipv4/ip_forward")
+
 
 class RuntimeMount(Protocol):
     """A folder or file of the worker that a runtime needs inside the sandbox, read-only."""

@@ -21,6 +21,11 @@ def stream_name(version: str, moment: datetime | None = None) -> str:
     return f"{moment:%Y/%m/%d}/[{version}]{uuid4().hex}"
 
 
+def timestamp(moment: datetime) -> str:
+    """`2026-01-31T12:00:00.123Z`, as Lambda writes the time into log lines."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
 class LogStream:
     """Appends lines with their time; one per environment.
 

@@ -1,0 +1,127 @@
+"""One connection of a runtime: bytes in, routed to the endpoint's module, one write out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from thaw.environment.runtime_api import (
+    credentials,
+    init_error,
+    invocation_error,
+    invocation_next,
+    invocation_response,
+    ping,
+    restore_error,
+    restore_next,
+)
+from thaw.environment.runtime_api.conversation import Conversation, Waiter
+from thaw.environment.runtime_api.http import (
+    BAD_REQUEST,
+    CONTINUE,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    BadRequest,
+    Request,
+    RequestReader,
+    refusal,
+)
+
+Endpoint = Callable[[Conversation, Request, Waiter], bytes | None]
+
+_RUNTIME = "/2018-06-01/runtime"
+_INVOCATION = f"{_RUNTIME}/invocation/"
+_ROUTES: dict[str, tuple[bytes, Endpoint]] = {
+    f"{_RUNTIME}/invocation/next": (b"GET", invocation_next.serve),
+    f"{_RUNTIME}/init/error": (b"POST", init_error.serve),
+    f"{_RUNTIME}/restore/next": (b"GET", restore_next.serve),
+    f"{_RUNTIME}/restore/error": (b"POST", restore_error.serve),
+    "/2021-04-23/credentials": (b"GET", credentials.serve),
+    "/2018-06-01/ping": (b"GET", ping.serve),
+}
+_OF_INVOCATION: dict[str, Endpoint] = {"response": invocation_response.serve, "error": invocation_error.serve}
+# What a function may make the server hold: connections, and answers that it does not read.
+CONNECTION_LIMIT = 32
+_UNREAD_LIMIT = 8 << 20
+_WRONG_ID = refusal("400 Bad Request", "InvalidRequestID", "Invalid request ID")
+
+
+def route(conversation: Conversation, request: Request, waiter: Waiter) -> bytes | None:
+    """Let the endpoint answer; None where it will answer later."""
+    found = _ROUTES.get(request.path)
+    if found is not None:
+        method, endpoint = found
+        return endpoint(conversation, request, waiter) if request.method == method else NOT_ALLOWED
+    if not request.path.startswith(_INVOCATION):
+        return NOT_FOUND
+    request_id, _, last = request.path[len(_INVOCATION) :].partition("/")
+    of_invocation = _OF_INVOCATION.get(last)
+    if of_invocation is None:
+        return NOT_FOUND
+    if request.method != b"POST":
+        return NOT_ALLOWED
+    current = conversation.invocation
+    if current is not None and request_id != current.request_id:
+        return _WRONG_ID
+    return of_invocation(conversation, request, waiter)
+
+
+class Connection(asyncio.Protocol):
+    """An asyncio protocol; `connections` is the sandbox's set of open ones."""
+
+    def __init__(self, conversation: Conversation, connections: set[Connection]) -> None:
+        self._conversation = conversation
+        self._connections = connections
+        self._reader = RequestReader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._connections.add(self)
+        if len(self._connections) > CONNECTION_LIMIT:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._conversation.forget(self)
+        self._connections.discard(self)
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            requests = self._reader.feed(data)
+        except BadRequest:
+            self.send(BAD_REQUEST)
+            self.close()
+            return
+        for request in requests:
+            answer = route(self._conversation, request, self)
+            if answer is not None:
+                self.send(answer)
+        if self._reader.expects_continue:
+            self.send(CONTINUE)
+
+    def send(self, answer: bytes) -> None:
+        """One write; nothing where the runtime has hung up. One that asks on and on without reading is cut off."""
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size() > _UNREAD_LIMIT:
+            self._transport.abort()
+        else:
+            self._transport.write(answer)
+
+    def close(self) -> None:
+        """Hang up after what was sent has gone out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def port(self) -> int:
+        """The runtime's own TCP port of this connection."""
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return int(peer[1]) if peer else 0

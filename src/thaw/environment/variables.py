@@ -1,0 +1,69 @@
+"""The environment variables of a function's process, as on Lambda."""
+
+from __future__ import annotations
+
+from thaw.environment.settings import FunctionSettings
+
+RUNTIME_API = "127.0.0.1:9001"
+
+# Lambda refuses these in a function's configuration; set by somebody all the same, ours win.
+_PATH = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"
+_LIBRARY_PATH = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
+
+
+def function_variables(settings: FunctionSettings, token: str, log_stream: str) -> dict[str, str]:
+    """All variables: general ones, then the runtime's, then the user's, then those that only the platform sets.
+
+    A SnapStart function gets no keys but the address of the credentials endpoint and the token for it, and no log
+    stream name, because its process outlives both.
+    """
+    return {
+        **_general(),
+        **settings.runtime.variables,
+        **settings.variables,
+        **_reserved(settings),
+        **_per_start(settings, token, log_stream),
+    }
+
+
+def _general() -> dict[str, str]:
+    return {
+        "LANG": "en_US.UTF-8",
+        "PATH": _PATH,
+        "LD_LIBRARY_PATH": _LIBRARY_PATH,
+        "TZ": ":UTC",
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "AWS_XRAY_DAEMON_ADDRESS": "169.254.100.1:2000",
+    }
+
+
+def _reserved(settings: FunctionSettings) -> dict[str, str]:
+    return {
+        "_HANDLER": settings.handler,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_REGION": settings.region,
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{settings.runtime.name}",
+        "AWS_LAMBDA_FUNCTION_NAME": settings.function_name,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(settings.memory_mib),
+        "AWS_LAMBDA_FUNCTION_VERSION": settings.version,
+        "AWS_LAMBDA_INITIALIZATION_TYPE": settings.initialization_type,
+        "AWS_LAMBDA_RUNTIME_API": RUNTIME_API,
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+    }
+
+
+def _per_start(settings: FunctionSettings, token: str, log_stream: str) -> dict[str, str]:
+    if settings.initialization_type == "snap-start":
+        return {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{RUNTIME_API}/2021-04-23/credentials",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": token,
+        }
+    held = settings.credentials
+    return {
+        "AWS_ACCESS_KEY_ID": held.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": held.secret_access_key,
+        "AWS_SESSION_TOKEN": held.session_token,
+        "AWS_LAMBDA_LOG_GROUP_NAME": settings.log_group,
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
+    }
