@@ -72,13 +72,14 @@ class EnvironmentFailure(ThawError):
     """A phase of an execution environment ended badly.
 
     `error_type` is Lambda's (for example "Runtime.ExitError") and `payload` the JSON document that the
-    caller of an invocation receives.
+    caller of an invocation receives; `log_tail` is the end of the log that goes with it, at most 4096 bytes.
     """
 
-    def __init__(self, message: str, *, error_type: str, payload: bytes = b"") -> None:
+    def __init__(self, message: str, *, error_type: str, payload: bytes = b"", log_tail: bytes = b"") -> None:
         super().__init__(message)
         self.error_type = error_type
         self.payload = payload
+        self.log_tail = log_tail
 
 
 class InitFailed(EnvironmentFailure):

@@ -175,12 +175,12 @@ async def test_a_cancelled_call_leaves_its_environment_to_the_next(assignment: A
 async def test_a_change_of_state_keeps_the_fleet_and_a_change_of_code_retires_it(
     assignment: Assignment[Fake], maker: Maker
 ) -> None:
-    latest = replace(CONFIGURATION, version="$LATEST", code_sha256="old")
+    latest = replace(CONFIGURATION, version="$LATEST", settings_digest="old")
     fleet = assignment.fleet(latest)
     busy, idle = await assignment.obtain(fleet, "a"), await assignment.obtain(fleet, "b")
     assignment.give_back(fleet, idle, usable=True)
     assert assignment.fleet(replace(latest, state="Active", revision_id="2")) is fleet
-    changed = assignment.fleet(replace(latest, code_sha256="new"))
+    changed = assignment.fleet(replace(latest, settings_digest="new"))
     assert changed is not fleet
     await settled()
     assert idle.closed

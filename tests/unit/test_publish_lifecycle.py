@@ -101,6 +101,7 @@ class Bench:
         self.snapshotting = Snapshotting()
         self.snapshots = Snapshots()
         self.retired: list[Configuration] = []
+        self.forgotten: list[str] = []
         self.folders = CodeFolders(folder / "code", self.packages.get)
         self.folders.prepare()
         self.publisher = self.new_publisher()
@@ -114,6 +115,7 @@ class Bench:
             snapshotting=self.snapshotting,
             snapshots=self.snapshots,
             retire=self.retire,
+            forget=self.forgotten.append,
         )
 
     def retire(self, configurations: Iterable[Configuration]) -> None:
@@ -290,7 +292,7 @@ async def test_deleting_ends_the_publish_and_removes_snapshots_environments_and_
     await bench.until("f", "1", "Active")
     gone = await bench.catalog.delete_function("f")
     await bench.publisher.deleted(gone)
-    assert bench.snapshots.deleted == ["s1"]
+    assert bench.snapshots.deleted == bench.forgotten == ["s1"]
     assert {one.version for one in bench.retired} == {"$LATEST", "1"}
     assert bench.packages.kept != {}  # the twin has the same code
     await bench.publisher.deleted(await bench.catalog.delete_function("twin"))

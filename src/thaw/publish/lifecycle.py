@@ -64,7 +64,8 @@ class Publisher:
     """The Publishing port of the AWS front.
 
     At most `concurrency` snapshots are taken at one time; others wait, Pending. `retire(configurations)` is told which
-    configurations are gone, so that their environments end.
+    configurations are gone, so that their environments end, and `forget(key)` which snapshots, so that their memory is
+    released.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Publisher:
         snapshotting: SnapshotTaking,
         snapshots: SnapshotDeleting,
         retire: Callable[[Iterable[Configuration]], None],
+        forget: Callable[[str], None],
         concurrency: int = 2,
     ) -> None:
         self._catalog = catalog
@@ -86,6 +88,7 @@ class Publisher:
         self._snapshotting = snapshotting
         self._snapshots = snapshots
         self._retire = retire
+        self._forget = forget
         self._turns = asyncio.Semaphore(concurrency)
         self._tasks: dict[asyncio.Task[None], Configuration] = {}
         self._renewed: set[str] = set()
@@ -117,7 +120,7 @@ class Publisher:
                 task.cancel()
         self._retire(configurations)
         for key in {one.snapshot_key for one in configurations if one.snapshot_key is not None}:
-            await self._snapshots.delete(key)
+            await self._drop_snapshot(key)
         await self._drop_code(sorted({one.code_key for one in configurations}))
 
     async def code(self, configuration: Configuration) -> bytes:
@@ -193,7 +196,7 @@ class Publisher:
             logger.warning("no new snapshot of %s: %s", configuration.qualified_arn, error)
             return
         if await self._install(configuration, key) and configuration.snapshot_key is not None:
-            await self._snapshots.delete(configuration.snapshot_key)
+            await self._drop_snapshot(configuration.snapshot_key)
 
     async def _take(self, configuration: Configuration) -> str:
         async with self._turns:
@@ -233,6 +236,10 @@ class Publisher:
             logger.info("%s was deleted while it was published", configuration.qualified_arn)
             return False
         return True
+
+    async def _drop_snapshot(self, key: str) -> None:
+        self._forget(key)
+        await self._snapshots.delete(key)
 
     async def _drop_code(self, keys: list[str]) -> None:
         used = await self._catalog.code_keys(keys)
