@@ -56,9 +56,9 @@ struct thread {
 struct parameters {
 	u32 uid;
 	u32 gid;
+	u32 filter_count; /* from here on it is a struct sock_fprog, with pid in its padding */
 	i32 pid;
-	u32 filter_count;
-	u64 filter; /* together with filter_count a struct sock_fprog */
+	u64 filter;
 };
 
 /* Descriptors that the template keeps, counted from descriptor_base: above every one of the function's. */

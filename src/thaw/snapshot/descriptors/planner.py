@@ -1,0 +1,110 @@
+"""Which module knows which kind of open file, and how the copies get their numbers."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from thaw.snapshot.descriptors import events
+from thaw.snapshot.descriptors.context import Context, refusal
+from thaw.snapshot.descriptors.named_files import plan_locks, plan_named, plan_nameless
+from thaw.snapshot.descriptors.pipes import plan_pipe
+from thaw.snapshot.descriptors.sockets import plan_socket
+from thaw.snapshot.descriptors.table import OpenFile
+from thaw.snapshot.descriptors.unix_sockets import plan_unix, read_unix_states
+
+_EVENT_KINDS: Final[dict[str, Callable[[Context, OpenFile], int]]] = {
+    "anon_inode:[eventfd]": events.plan_eventfd,
+    "anon_inode:[timerfd]": events.plan_timerfd,
+    "anon_inode:[signalfd]": events.plan_signalfd,
+    "anon_inode:[eventpoll]": events.plan_epoll,
+    "anon_inode:inotify": events.plan_inotify,
+}
+_REFUSED: Final = {
+    "anon_inode:[io_uring]": "an io_uring instance",
+    "anon_inode:[userfaultfd]": "a userfaultfd",
+    "anon_inode:[perf_event]": "a performance counter",
+    "anon_inode:[pidfd]": "a handle of another process",
+    "anon_inode:[fanotify]": "a fanotify group",
+    "anon_inode:bpf-map": "a BPF map",
+    "anon_inode:bpf-prog": "a BPF program",
+}
+Placement = tuple[OpenFile, int]
+
+
+def _is_unix(file: OpenFile) -> bool:
+    with socket.socket(fileno=os.dup(file.duplicate)) as view:
+        return view.family == socket.AF_UNIX
+
+
+def _is_log(context: Context, file: OpenFile) -> bool:
+    status = os.fstat(file.duplicate)
+    return (status.st_dev, status.st_ino) == context.log
+
+
+def _plan_pipes(context: Context, files: list[OpenFile]) -> list[Placement]:
+    placed: list[Placement] = []
+    by_pipe: dict[str, list[OpenFile]] = {}
+    for file in files:
+        if _is_log(context, file):
+            placed.append((file, context.kept.log))
+        else:
+            by_pipe.setdefault(file.link, []).append(file)
+    for ends in by_pipe.values():
+        placed += plan_pipe(context, ends)
+    return placed
+
+
+def _plan_unix_sockets(context: Context, files: list[OpenFile]) -> list[Placement]:
+    if not files:
+        return []
+    states = read_unix_states(context.pid)
+    by_inode = {file.inode: file for file in files}
+    placed: list[Placement] = []
+    done: set[int] = set()
+    for file in files:
+        if id(file) not in done:
+            planned = plan_unix(context, file, states, by_inode)
+            done |= {id(other) for other, _ in planned}
+            placed += planned
+    return placed
+
+
+def _plan_other(context: Context, file: OpenFile) -> int:
+    if file.link in _EVENT_KINDS:
+        return _EVENT_KINDS[file.link](context, file)
+    if file.link.startswith("socket:"):
+        return plan_socket(context, file)
+    if file.link.startswith("/memfd:") or (file.link.startswith("/") and not os.fstat(file.duplicate).st_nlink):
+        return plan_nameless(context, file)
+    if file.link.startswith("/"):
+        return plan_named(context, file)
+    raise refusal(file, _REFUSED.get(file.link, "of a kind that Thaw does not know"))
+
+
+def _place(context: Context, file: OpenFile, held: int) -> None:
+    for number, close_on_exec in file.numbers.items():
+        context.enter.call("dup3", held, number, os.O_CLOEXEC if close_on_exec else 0, label=f"descriptor {number}")
+
+
+def plan_descriptors(context: Context) -> None:
+    """Plan every descriptor of the process.
+
+    Raises:
+        NotFreezable: one of them has no way back.
+    """
+    files = context.table.files
+    pipes = [file for file in files if file.link.startswith("pipe:")]
+    unix = [file for file in files if file.link.startswith("socket:") and _is_unix(file)]
+    rest = [file for file in files if file not in pipes and file not in unix]
+    placed = _plan_pipes(context, pipes) + _plan_unix_sockets(context, unix)
+    placed += [(file, _plan_other(context, file)) for file in rest]
+    for file, held in placed:
+        _place(context, file, held)
+    for file in files:
+        plan_locks(context, file)
+        if file.link == "anon_inode:[eventpoll]":
+            events.plan_epoll_entries(context, file)
+    context.nameless.seal()

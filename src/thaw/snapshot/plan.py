@@ -1,0 +1,180 @@
+"""The restore plan in bytes: data that steps point to, programs, threads, and the header (native/plan.h).
+
+A plan is mapped at `PLAN_ADDRESS`, so every pointer in it is known while it is being written.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from thaw.snapshot.program import STEP_SIZE, SYSTEM_CALLS, Argument, Step, Variable
+
+MAGIC: Final = 0x4E414C5057414854  # "THAWPLAN", little-endian
+VERSION: Final = 1
+PLAN_ADDRESS: Final = 0x2100_0000_0000
+RESERVED: Final = range(0x2000_0000_0000, 0x2300_0000_0000)
+"""Addresses that a function may not use: the template's own code, the plan, and room to move the vDSO."""
+ADDRESS_END: Final = 0x7FFF_FFFF_F000
+SPECIAL_LIMIT: Final = 8
+THREAD_LIMIT: Final = 1024
+
+_PROGRAM = struct.Struct("=QQ")
+_SPECIAL = struct.Struct("=QQ")
+_THREAD = struct.Struct("=iIQQQ")
+_PARAMETERS = struct.Struct("=IIIiQ")
+_FRONT = struct.Struct("=QIIQII")
+_BACK = struct.Struct("=QQQQ")
+HEADER_SIZE: Final = _FRONT.size + SPECIAL_LIMIT * _SPECIAL.size + _BACK.size + 3 * _PROGRAM.size
+
+
+@dataclass(slots=True)
+class Kept:
+    """Descriptors that a template keeps; they and the scratch numbers lie above all of the function's.
+
+    `base` is the first number (enum kept_descriptor in native/plan.h).
+    """
+
+    base: int
+    _used: int = 6
+
+    @property
+    def memory(self) -> int:
+        """The memory image."""
+        return self.base + 1
+
+    @property
+    def connection(self) -> int:
+        """The new runtime connection."""
+        return self.base + 3
+
+    @property
+    def log(self) -> int:
+        """The new log."""
+        return self.base + 4
+
+    @property
+    def control(self) -> int:
+        """The template's control socket, the lowest of all."""
+        return self.base
+
+    def scratch(self) -> int:
+        """A new number that a program may use until it closes everything from `base` on."""
+        self._used += 1
+        return self.base + self._used - 1
+
+
+class Program:
+    """A list of steps, in order, of one plan."""
+
+    def __init__(self, plan: PlanWriter) -> None:
+        self._plan = plan
+        self._steps: list[Step] = []
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def call(
+        self, name: str, *arguments: Argument, label: str = "", flags: int = 0, result: Variable | None = None
+    ) -> None:
+        """Add the named system call; `label` is what an error will say (default: the call's name)."""
+        offset = self._plan.text(label or name) - PLAN_ADDRESS
+        self._steps.append(Step(SYSTEM_CALLS[name], arguments, flags, offset, result))
+
+    def hold(self, name: str, *arguments: Argument, kept: Kept, label: str = "") -> int:
+        """Add a system call that gives a descriptor; the number above all of the function's that it is moved to."""
+        opened = self._plan.variable()
+        self.call(name, *arguments, label=label, result=opened)
+        return self.move_up(opened, kept)
+
+    def move_up(self, opened: Variable, kept: Kept) -> int:
+        """Move a descriptor above all of the function's; its new number."""
+        number = kept.scratch()
+        self.call("dup3", opened, number, os.O_CLOEXEC)
+        self.call("close", opened)
+        return number
+
+    def encode(self) -> bytes:
+        """All steps, one after the other."""
+        return b"".join(step.encode() for step in self._steps)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedThread:
+    """A thread of the plan: its number (0: the main thread), address of its signal frame, and its own program."""
+
+    tid: int
+    frame: int
+    program: Program
+
+
+class PlanWriter:
+    """Collects data and steps; `finish` gives the bytes."""
+
+    def __init__(self) -> None:
+        self._data = bytearray(HEADER_SIZE)
+        self._texts: dict[str, int] = {}
+        self.parameters = self.allocate(bytes(_PARAMETERS.size), 8)
+        """Address of struct parameters, which the template fills in for each clone."""
+
+    def allocate(self, data: bytes, alignment: int = 8) -> int:
+        """Put data into the plan; its absolute address."""
+        self._data.extend(bytes(-len(self._data) % alignment))
+        offset = len(self._data)
+        self._data.extend(data)
+        return PLAN_ADDRESS + offset
+
+    def text(self, text: str) -> int:
+        """Absolute address of a NUL-terminated text; the same text is kept once."""
+        if text not in self._texts:
+            self._texts[text] = self.allocate(text.encode() + b"\0", 1)
+        return self._texts[text]
+
+    def variable(self, value: int = -1) -> Variable:
+        """A new variable."""
+        return Variable(self.allocate(struct.pack("=i", value), 4))
+
+    def parameter(self, name: str) -> Variable:
+        """A variable that the template fills in: "uid", "gid" or "pid"."""
+        return Variable(self.parameters + {"uid": 0, "gid": 4, "pid": 12}[name])
+
+    @property
+    def filter_program(self) -> int:
+        """Address of the struct sock_fprog that the template fills in."""
+        return self.parameters + 8
+
+    def program(self) -> Program:
+        """A new, empty program."""
+        return Program(self)
+
+    def _place(self, program: Program) -> bytes:
+        address = self.allocate(program.encode(), STEP_SIZE)
+        return _PROGRAM.pack(address, len(program))
+
+    def finish(
+        self,
+        *,
+        kept: Kept,
+        special: Sequence[tuple[int, int]],
+        threads: Sequence[PlannedThread],
+        tid_address: int,
+        build: Program,
+        enter: Program,
+        surrender: Program,
+    ) -> bytes:
+        """The whole plan.
+
+        `special` are address and size of the kernel's own mappings, ascending, the vDSO last; `tid_address` is where
+        the C library keeps the main thread's number (0: nowhere).
+        """
+        programs = b"".join(self._place(program) for program in (build, enter, surrender))
+        entries = b"".join(_THREAD.pack(t.tid, 0, t.frame, *_PROGRAM.unpack(self._place(t.program))) for t in threads)
+        thread_address = self.allocate(entries)
+        front = _FRONT.pack(MAGIC, VERSION, HEADER_SIZE, len(self._data), kept.base, len(special))
+        pairs = b"".join(_SPECIAL.pack(*pair) for pair in special).ljust(SPECIAL_LIMIT * _SPECIAL.size, b"\0")
+        back = _BACK.pack(thread_address, len(threads), tid_address, self.parameters)
+        self._data[:HEADER_SIZE] = front + pairs + back + programs
+        return bytes(self._data)
