@@ -247,7 +247,7 @@ class Group:
             self.thaw()
 
     def close(self) -> None:
-        """Close the descriptors and remove the group; its processes must be dead or dying. May wait: not on the loop."""
+        """Close the descriptors and remove the group, whose processes are dead or dying. May wait: not on the loop."""
         self.files.close()
         for folder in self.folders:
             _remove(folder)

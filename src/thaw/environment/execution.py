@@ -1,62 +1,406 @@
-"""The phases of one execution environment: Init or Restore, Invoke, and its end."""
+"""The phases of one execution environment: Init or Restore, then Invoke after Invoke, and its end."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import math
+import os
+import time
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Self
+from uuid import uuid4
 
-from thaw.environment.invocation import Invocation, InvocationResult, RestoreCommand
+from thaw.environment import control, furnishing
+from thaw.environment.cloning import CloneRequest, FillTmp, Thaw
+from thaw.environment.failure import Exit
+from thaw.environment.invocation import Invocation, InvocationResult
+from thaw.environment.log_pipe import LogPipe
+from thaw.environment.memory_use import MemoryUse
+from thaw.environment.outcome import Answered, Failed, Outcome, TimedOut
+from thaw.environment.runtime_api.conversation import State
+from thaw.environment.runtime_api.http import RESTORED
 from thaw.environment.sandbox import Sandbox
 from thaw.environment.settings import FunctionSettings
+from thaw.environment.template import FUNCTION_UID
+from thaw.environment.variables import function_variables
+from thaw.errors import InitFailed, InitTimedOut, RestoreHookFailed, RestoreTimedOut, SandboxError
+from thaw.observe import platform_lines as lines
 from thaw.observe.log_stream import LogStream
+from thaw.observe.platform_lines import Report
 
-# Puts a snapshot's files into the clone's /tmp, given a directory descriptor of its root.
-FillTmp = Callable[[int], Awaitable[None]]
+# A call that follows at once finds the processes still running; freezing and thawing them for nothing is saved.
+_FREEZE_DELAY_S = 0.002
 
 
 class Phase(Enum):
-    """Where an environment stands; `usable` environments are IDLE."""
+    """Where an environment stands. Only an IDLE one takes an invocation."""
 
     INIT = "init"
     RESTORE = "restore"
     IDLE = "idle"
     INVOKE = "invoke"
+    ENDED = "ended"
     CLOSED = "closed"
 
 
 class Environment:
-    """One sandboxed process tree that serves one invocation at a time."""
+    """One sandboxed process tree that serves one invocation at a time; frozen in between.
 
-    id: str
-    settings: FunctionSettings
-    phase: Phase
+    All methods belong to the event loop's thread. After a failure of any phase only `close` is left.
+    """
+
+    def __init__(self, sandbox: Sandbox, settings: FunctionSettings, log: LogStream, phase: Phase) -> None:
+        self.id = sandbox.id
+        self.settings = settings
+        self.phase = phase
+        self.log = log
+        self.runtime_connection_port = 0
+        self.credentials_token = settings.credentials_token or str(uuid4())
+        self._sandbox = sandbox
+        self._group = sandbox.group
+        self._loop = asyncio.get_running_loop()
+        self._pipe = LogPipe(log, sandbox.worker.log_limit)
+        self._memory = MemoryUse()
+        self._began = time.perf_counter()
+        self._released = self._began
+        self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
+        self._answer: Answered | None = None
+        self._exit: Exit | None = None
+        self._freezing: asyncio.TimerHandle | None = None
+        self._first_report: dict[str, float | int] = {}
+        self._cpu_limited = False
+        self._host_pid = 0
+        self._converse()
+
+    # -- beginnings --
 
     @classmethod
     async def launch(cls, sandbox: Sandbox, settings: FunctionSettings, log: LogStream) -> Self:
-        """Start the runtime afresh in `sandbox`."""
-        raise NotImplementedError
+        """Start the runtime afresh in `sandbox`, which is the environment's from now on.
+
+        Await `initialised` next. Raises SandboxError; the sandbox is then destroyed.
+        """
+        self = cls(sandbox, settings, log, Phase.INIT)
+        log.platform(lines.init_start(furnishing.label(settings.runtime), settings.runtime.version_arn))
+        try:
+            self._furnish(None)
+            variables = function_variables(settings, self.credentials_token, log.name)
+            packet = control.start(
+                furnishing.confinement(), "/var/task", settings.runtime.argv, variables
+            )
+            started = sandbox.start(packet, self._pipe.write_end)
+            self._pipe.close_write_end()
+            await started
+        except BaseException:
+            await self.close()
+            raise
+        self._host_pid = sandbox.function_pid()
+        self._memory.watch(self._host_pid)
+        return self
 
     @classmethod
     async def restore(
-        cls, sandbox: Sandbox, settings: FunctionSettings, log: LogStream, command: RestoreCommand,
-        fill_tmp: FillTmp | None = None,
+        cls, sandbox: Sandbox, settings: FunctionSettings, log: LogStream, thaw: Thaw, tmp: FillTmp | None = None
     ) -> Self:
-        """Make `sandbox` a clone."""
-        raise NotImplementedError
+        """Let `thaw` put a clone into `sandbox`, which is the environment's from now on.
+
+        `tmp` fills the clone's /tmp first. Await `restored` next. Raises SandboxError and what `thaw` raises; the
+        sandbox is then destroyed.
+        """
+        self = cls(sandbox, settings, log, Phase.RESTORE)
+        log.platform(lines.restore_start(furnishing.label(settings.runtime), settings.runtime.version_arn))
+        try:
+            attached = self._furnish(tmp)
+            sandbox.answer_ahead(RESTORED)
+            await attached
+            self._released = time.perf_counter()
+            cloned = await thaw(self._clone_request())
+            self._pipe.close_write_end()
+            sandbox.watch_clone(cloned.pidfd)
+        except BaseException:
+            await self.close()
+            raise
+        self._host_pid = cloned.pid
+        self._memory.watch(cloned.pid)
+        return self
+
+    def _converse(self) -> None:
+        """Take over the sandbox's Runtime API."""
+        conversation = self._sandbox.conversation
+        conversation.state = State.RESTORING if self.phase is Phase.RESTORE else State.STARTED
+        conversation.snap_start = self.settings.initialization_type == "snap-start"
+        conversation.credentials = self.settings.credentials
+        conversation.token = self.credentials_token
+        conversation.observer = self
+        self._sandbox.on_exit = self._exited
+
+    def _furnish(self, tmp: FillTmp | None) -> asyncio.Future[None]:
+        """Limits and mounts."""
+        self._group.limit_memory((self.settings.memory_mib + self.settings.ephemeral_mib) << 20)
+        places = furnishing.make_mounts(self.settings)
+        if tmp is not None:
+            tmp(places[0][1])
+        return self._sandbox.attach(places)
+
+    def _clone_request(self) -> CloneRequest:
+        confinement = furnishing.confinement()
+        return CloneRequest(
+            sandbox_pidfd=self._sandbox.init_pidfd,
+            connection_fd=self._sandbox.function_end,
+            log_fd=self._pipe.write_end,
+            cgroup_fd=self._group.folder,
+            uid=FUNCTION_UID,
+            gid=FUNCTION_UID,
+            seccomp_filter=confinement.seccomp,
+        )
+
+    # -- Init and Restore --
 
     async def initialised(self, limit_s: float, request_id: str = "") -> None:
-        """Wait for the end of the Init phase."""
-        raise NotImplementedError
+        """Wait until the runtime asks for an invocation (with SnapStart: for its restore).
+
+        `request_id` is of the call that Init is done for, if any; it goes into the error. Raises InitFailed or
+        InitTimedOut, with the document for the caller.
+        """
+        outcome = await self._finish(limit_s)
+        duration_ms = (time.perf_counter() - self._began) * 1000
+        on_demand = self.settings.initialization_type == "on-demand"
+        if isinstance(outcome, Answered):
+            self.phase = Phase.IDLE
+            if on_demand:
+                self._first_report = {"init_ms": duration_ms}
+            else:
+                self.log.platform(lines.init_report(duration_ms))
+            return
+        self.phase = Phase.ENDED
+        self._log_exit(outcome, request_id)
+        self.log.platform(lines.init_report(duration_ms, outcome.ending))
+        payload = outcome.payload(request_id, limit_s)
+        if isinstance(outcome, TimedOut):
+            message = f"The Init phase did not end within {limit_s:g} seconds; raise the timeout or do less in it."
+            raise InitTimedOut(message, error_type=outcome.error_type, payload=payload)
+        raise InitFailed(f"The Init phase failed: {outcome.summary}.", error_type=outcome.error_type, payload=payload)
 
     async def restored(self, limit_s: float, request_id: str = "") -> None:
-        """Wait for the end of the Restore phase."""
-        raise NotImplementedError
+        """Wait until the clone's runtime asks for an invocation. Raises RestoreHookFailed or RestoreTimedOut."""
+        outcome = await self._finish(limit_s)
+        now = time.perf_counter()
+        duration_ms = (now - self._began) * 1000
+        if isinstance(outcome, Answered):
+            self.phase = Phase.IDLE
+            billed = math.ceil((now - self._released) * 1000)
+            self._first_report = {"restore_ms": duration_ms, "billed_restore_ms": billed}
+            self.log.platform(lines.restore_report(duration_ms))
+            self._join_groups()
+            return
+        self.phase = Phase.ENDED
+        self._log_exit(outcome, request_id)
+        self.log.platform(lines.restore_report(duration_ms, outcome.ending))
+        payload = outcome.payload(request_id, limit_s)
+        if isinstance(outcome, TimedOut):
+            message = f"The Restore phase did not end within {limit_s:g} seconds; do less in after-restore hooks."
+            raise RestoreTimedOut(message, error_type=outcome.error_type, payload=payload)
+        message = f"The Restore phase failed: {outcome.summary}."
+        raise RestoreHookFailed(message, error_type=outcome.error_type, payload=payload)
+
+    def _join_groups(self) -> None:
+        """A clone is born in its version 2 group only; the others are joined where waiting for the kernel harms
+        nobody."""
+        if not self._group.files.limits2:
+            self._loop.run_in_executor(self._sandbox.thread, self._join, self._host_pid)
+
+    def _join(self, pid: int) -> None:
+        if self.phase is not Phase.CLOSED:
+            try:
+                self._group.add(pid)
+            except ProcessLookupError:
+                return  # it has ended; its end is reported elsewhere
+
+    # -- Invoke --
 
     async def invoke(self, invocation: Invocation) -> InvocationResult:
-        """Serve one invocation."""
-        raise NotImplementedError
+        """Serve one invocation; what goes wrong in the function is in the result. Raises SandboxError when the
+        environment is not idle."""
+        if self.phase is not Phase.IDLE:
+            raise SandboxError(f"Environment {self.id} is not idle but {self.phase.value}.", step="invoke")
+        self.phase = Phase.INVOKE
+        self._begin(invocation)
+        began = time.perf_counter()
+        outcome = await self._finish(self.settings.timeout_s)
+        duration_ms = (time.perf_counter() - began) * 1000
+        if isinstance(outcome, TimedOut):
+            duration_ms = max(duration_ms, self.settings.timeout_s * 1000)
+            self._sandbox.kill()
+        return self._conclude(invocation, outcome, duration_ms)
+
+    def _begin(self, invocation: Invocation) -> None:
+        """Thaw, and hand the invocation to the runtime."""
+        self._wake()
+        self.log.begin_invocation()
+        self._pipe.begin()
+        self.log.platform(lines.start(invocation.request_id, self.settings.version))
+        self._answer = None
+        self._outcome = self._loop.create_future()
+        if self._exit is not None:
+            self._outcome.set_result(self._exit_outcome(self._exit))
+            return
+        deadline_ms = int((time.time() + self.settings.timeout_s) * 1000)
+        self._sandbox.conversation.dispatch(invocation, deadline_ms)
+        if self._sandbox.worker.cpu_limit and not self._cpu_limited:
+            self._cpu_limited = True
+            self._loop.call_soon(self._limit_cpu)
+
+    def _limit_cpu(self) -> None:
+        if self.phase is not Phase.CLOSED:
+            self._group.limit_cpu(self.settings.memory_mib / furnishing.MIB_PER_CPU)
+
+    def _conclude(self, invocation: Invocation, outcome: Outcome, duration_ms: float) -> InvocationResult:
+        """The end of an invocation: its log lines, its result, and the environment idle or ended."""
+        used = self._memory_used(outcome)
+        request_id = invocation.request_id
+        self._log_exit(outcome, request_id)
+        report = Report(
+            request_id=request_id,
+            duration_ms=duration_ms,
+            memory_mib=self.settings.memory_mib,
+            max_memory_mib=used,
+            ending=outcome.ending,
+            **self._first_report,  # type: ignore[arg-type]  # its keys and types are those of Report
+        )
+        self._first_report = {}
+        self.log.platform(lines.end(request_id))
+        self.log.platform(lines.report(report))
+        self._rest(usable=isinstance(outcome, Answered))
+        answer = self._answer or outcome
+        return InvocationResult(
+            request_id=request_id,
+            payload=answer.payload(request_id, self.settings.timeout_s),
+            error_type=answer.error_type or None,
+            duration_ms=duration_ms,
+            billed_ms=report.billed_ms,
+            max_memory_mib=used,
+            log_tail=self.log.tail(),
+            usable=self.phase is Phase.IDLE,
+        )
+
+    def _memory_used(self, outcome: Outcome) -> int:
+        if isinstance(outcome, Failed) and outcome.exit and outcome.exit.out_of_memory:
+            return self.settings.memory_mib
+        return self._memory.measure(self._group.processes(), self._sandbox.init_pid)
+
+    def _log_exit(self, outcome: Outcome, request_id: str) -> None:
+        """Everything that the function printed, then what the platform has to say about its end."""
+        self._pipe.drain()
+        if isinstance(outcome, TimedOut) and self.phase is Phase.INVOKE:
+            self.log.platform(lines.timed_out(datetime.now(UTC), request_id, self.settings.timeout_s))
+        if isinstance(outcome, Failed) and outcome.exit is not None:
+            for line in lines.exited(request_id, outcome.exit.reason, outcome.exit.error_type):
+                self.log.platform(line)
+
+    def _rest(self, *, usable: bool) -> None:
+        if not usable or self._exit is not None:
+            self.phase = Phase.ENDED
+            return
+        self.phase = Phase.IDLE
+        self._freezing = self._loop.call_later(_FREEZE_DELAY_S, self.freeze)
+
+    # -- between invocations --
+
+    def freeze(self) -> None:
+        """Stop every process of an idle environment; the next invocation lets them go on."""
+        self._freezing = None
+        if self.phase is Phase.IDLE and not self._group.frozen:
+            self._group.freeze()
+
+    def _wake(self) -> None:
+        if self._freezing is not None:
+            self._freezing.cancel()
+            self._freezing = None
+        if self._group.frozen:
+            self._group.thaw()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether every process of the environment is stopped."""
+        return self._group.frozen and self._group.is_stopped()
+
+    @property
+    def host_pid(self) -> int:
+        """The function's process, as this process numbers it; 0 where it has ended before it was looked for."""
+        return self._host_pid
+
+    @property
+    def init_pid(self) -> int:
+        """PID 1 of the sandbox, as this process numbers it."""
+        return self._sandbox.init_pid
+
+    def processes(self) -> list[int]:
+        """Every process in the sandbox's group, as this process numbers them."""
+        return self._group.processes()
+
+    # -- the end --
 
     async def close(self) -> None:
-        """End every process and remove every trace."""
-        raise NotImplementedError
+        """End every process and remove every trace; idempotent."""
+        self.phase = Phase.CLOSED
+        if self._freezing is not None:
+            self._freezing.cancel()
+            self._freezing = None
+        self._sandbox.on_exit = None
+        self._sandbox.conversation.observer = None
+        self._settle(TimedOut())
+        await self._sandbox.close()
+        self._pipe.close()
+        self._memory.close()
+        self.log.close()
+
+    # -- what the runtime says (runtime_api.conversation.Observer) --
+
+    def runtime_ready(self) -> None:
+        """It asked for an invocation."""
+        self._settle(Answered(b""))
+
+    def restore_ready(self) -> None:
+        """It asked for its restore; here the process can be frozen into a snapshot."""
+        waiter = self._sandbox.conversation.waiter
+        self.runtime_connection_port = waiter.port if waiter else 0
+        self._settle(Answered(b""))
+
+    def runtime_responded(self, payload: bytes) -> None:
+        """It returned something; the invocation ends when it asks for the next."""
+        self._answer = Answered(payload)
+
+    def runtime_failed(self, error_type: str, payload: bytes) -> None:
+        """The function raised, or its response was too large."""
+        self._answer = Answered(payload, error_type)
+
+    def init_failed(self, error_type: str, payload: bytes) -> None:
+        """The function could not be loaded."""
+        self._settle(Failed(error_type, payload))
+
+    def restore_failed(self, error_type: str, payload: bytes) -> None:
+        """An after-restore hook failed."""
+        self._settle(Failed(error_type, payload))
+
+    def _exited(self, status: int) -> None:
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9
+        self._exit = Exit(status, out_of_memory=killed and self._group.oom_kills() > 0)
+        self._settle(self._exit_outcome(self._exit))
+        if self.phase is Phase.IDLE:
+            self.phase = Phase.ENDED
+
+    def _exit_outcome(self, ended: Exit) -> Failed:
+        return Failed(ended.error_type, None, ended)
+
+    def _settle(self, outcome: Outcome) -> None:
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+    async def _finish(self, limit_s: float) -> Outcome:
+        """How the phase at hand ends, at the latest after `limit_s`."""
+        limit = self._loop.call_later(limit_s, self._settle, TimedOut())
+        try:
+            return await self._outcome
+        finally:
+            limit.cancel()

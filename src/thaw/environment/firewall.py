@@ -41,7 +41,7 @@ def open_firewall(name: str, subnet: Network, link: str) -> Netlink:
         _message(_NEW_TABLE, attribute(1, name), _big(2, _TABLE_OWNER)),
         _chain(name, "out", "nat", _HOOK_POST_ROUTING, _PRIORITY_SOURCE_NAT),
         _chain(name, "through", "filter", _HOOK_FORWARD, _PRIORITY_FILTER),
-        _rule(name, "out", _address(_SOURCE_OFFSET, subnet), _link(_META_OUT_NAME, link, _DIFFERENT), _expression("masq")),
+        _rule(name, "out", _address(_SOURCE_OFFSET, subnet), _link(_META_OUT_NAME, link, _DIFFERENT), _masquerade()),
         _rule(name, "through", _link(_META_IN_NAME, link), _address(_TARGET_OFFSET, LINK_LOCAL), _drop()),
         _rule(name, "through", _link(_META_IN_NAME, link), _link(_META_OUT_NAME, link), _drop()),
     ]
@@ -96,6 +96,10 @@ def _address(offset: int, network: Network) -> bytes:
     mask, zero = nested(4, attribute(1, network.netmask.packed)), nested(5, attribute(1, bytes(4)))
     masked = _expression("bitwise", _big(1, _REGISTER), _big(2, _REGISTER), _big(3, 4), mask, zero)
     return loaded + masked + _compare(network.network_address.packed)
+
+
+def _masquerade() -> bytes:
+    return _expression("masq")
 
 
 def _drop() -> bytes:

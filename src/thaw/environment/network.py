@@ -65,7 +65,7 @@ class Network:
             self._connect_host()
         except OSError as error:
             self._claim.close()
-            message = f"The sandboxes' network cannot be built ({error}); it needs root and the veth and bridge modules."
+            message = f"The sandboxes' network cannot be built ({error}); it needs root, veth and bridge."
             raise SandboxError(message, step="network") from error
         self._open_way_out()
 

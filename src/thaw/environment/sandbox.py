@@ -1,7 +1,284 @@
-"""One empty, ready sandbox."""
+"""One sandbox: empty and ready in the pool, then the home of one function's process until it is destroyed."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from thaw.environment import control
+from thaw.environment.cgroup import Group
+from thaw.environment.launch import Launched, failure, receive, send
+from thaw.environment.network import Address, Network
+from thaw.environment.runtime_api.connection import Connection
+from thaw.environment.runtime_api.conversation import Conversation
+from thaw.environment.settings import WorkerSettings
+from thaw.errors import SandboxError
+
+_logger = logging.getLogger(__name__)
+_GONE_LIMIT_S = 10.0
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What a sandbox takes its share of, and gives it back to. `thread` does what may wait for the kernel."""
+
+    worker: WorkerSettings
+    network: Network | None
+    thread: Executor
+
 
 class Sandbox:
-    """One empty, ready sandbox."""
+    """Namespaces, a control group, a network link and a Runtime API that listens; nobody's yet.
+
+    `on_exit(wait status)` is called once when the function's process has ended, or when PID 1 has.
+    """
+
+    def __init__(
+        self, name: str, launched: Launched, group: Group, address: Address | None, around: Surroundings
+    ) -> None:
+        self.id = name
+        self.group = group
+        self.address = address
+        self.conversation = Conversation()
+        self.on_exit: Callable[[int], None] | None = None
+        self.worker = around.worker
+        self.thread = around.thread
+        self._network = around.network
+        self._launched = launched
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._server_end: socket.socket | None = None
+        self._attached: asyncio.Future[None] | None = None
+        self._started: asyncio.Future[int] | None = None
+        self._clone_pidfd = -1
+        self._clone_gone = self._resolved()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._closing: asyncio.Task[None] | None = None
+        self._loop.add_reader(launched.control.fileno(), self._control_readable)
+        self._loop.add_reader(launched.pidfd, self._init_ended)
+
+    # -- while it is being made --
+
+    async def listen(self) -> None:
+        """Serve the Runtime API on the sandbox's listener and on the prepared connection."""
+        listener = socket.socket(fileno=self._launched.listener)
+        listener.setblocking(False)
+        self._launched.listener = -1
+        self._server = await self._loop.create_server(self._connection, sock=listener)
+        self._server_end = socket.socket(fileno=self._launched.server_end)
+        self._server_end.setblocking(False)
+        self._launched.server_end = -1
+        await self._loop.connect_accepted_socket(self._connection, self._server_end)
+
+    def _connection(self) -> Connection:
+        return Connection(self.conversation, self._connections)
+
+    # -- becoming an environment --
+
+    @property
+    def init_pid(self) -> int:
+        """PID 1 of the sandbox, as this process numbers it."""
+        return self._launched.pid
+
+    @property
+    def init_pidfd(self) -> int:
+        """A pidfd of PID 1, which names the sandbox's namespaces."""
+        return self._launched.pidfd
+
+    @property
+    def function_end(self) -> int:
+        """The function's end of the prepared Runtime API connection."""
+        return self._launched.function_end
+
+    @property
+    def alive(self) -> bool:
+        """Whether PID 1 still runs."""
+        return not self._gone.done() and self._closing is None
+
+    def attach(self, places: Sequence[tuple[str, int]]) -> asyncio.Future[None]:
+        """Put detached mounts on their paths, and close them here. The future ends when they are in place; a process
+        that is started afterwards need not wait for it. Raises SandboxError."""
+        self._attached = self._loop.create_future()
+        self._attached.add_done_callback(_retrieve)
+        descriptors = [descriptor for _, descriptor in places]
+        try:
+            send(self._launched.control, control.attach([path for path, _ in places]), descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return self._attached
+
+    def start(self, packet: bytes, log: int) -> asyncio.Future[int]:
+        """Start the function's process; the future holds its number inside the sandbox. Raises SandboxError."""
+        self._started = self._loop.create_future()
+        self._started.add_done_callback(_retrieve)
+        self._close_function_end()
+        send(self._launched.control, packet, [log])
+        return self._started
+
+    def answer_ahead(self, answer: bytes) -> None:
+        """Write to the prepared connection now, so that a clone finds the answer when it wakes."""
+        assert self._server_end is not None
+        if self._server_end.send(answer) != len(answer):
+            raise SandboxError("The prepared Runtime API connection takes no data.", step="connection")
+
+    def watch_clone(self, pidfd: int) -> None:
+        """The function's process is a clone: our own child, told by `pidfd`, which is ours to close."""
+        self._close_function_end()
+        self._clone_pidfd = pidfd
+        self._clone_gone = self._loop.create_future()
+        self._loop.add_reader(pidfd, self._clone_ended)
+
+    def function_pid(self) -> int:
+        """The number of the process that PID 1 started, as this process sees it; 0 where it has ended."""
+        children = f"/proc/{self.init_pid}/task/{self.init_pid}/children"
+        with suppress(FileNotFoundError, ProcessLookupError), open(children, "rb") as file:
+            words = file.read().split()
+            return int(words[0]) if words else 0
+        return 0
+
+    # -- the end --
+
+    def kill(self) -> None:
+        """Kill every process inside, at once; frozen ones too."""
+        if self._gone.done():
+            return
+        self.group.kill()
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._launched.pidfd, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """Kill everything and give everything back; idempotent, and safe to call twice at once."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self.kill()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.abort()
+        try:
+            async with asyncio.timeout(_GONE_LIMIT_S):
+                await self._clone_gone
+                await self._gone
+        except TimeoutError:
+            _logger.warning("Sandbox %s: process %d does not end after SIGKILL.", self.id, self.init_pid)
+            self._loop.remove_reader(self._launched.pidfd)
+        self._release()
+        await self._loop.run_in_executor(self.thread, self.group.close)
+        if self._network is not None and self.address is not None:
+            self._network.release(self.address)
+
+    def _release(self) -> None:
+        self._close_function_end()
+        self._loop.remove_reader(self._launched.control.fileno())
+        self._launched.control.close()
+        os.close(self._launched.pidfd)
+        os.close(self._launched.routing)
+        for descriptor in (self._launched.listener, self._launched.server_end):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _close_function_end(self) -> None:
+        if self._launched.function_end >= 0:
+            os.close(self._launched.function_end)
+            self._launched.function_end = -1
+
+    # -- what the sandbox says --
+
+    def _control_readable(self) -> None:
+        try:
+            packet = receive(self._launched.control)
+        except BlockingIOError:
+            return
+        except SandboxError as error:
+            _logger.warning("Sandbox %s: %s", self.id, error)
+            self.kill()
+            return
+        if packet is None:
+            self._loop.remove_reader(self._launched.control.fileno())
+            return
+        for descriptor in packet.descriptors:
+            os.close(descriptor)
+        self._heard(packet.message)
+
+    def _heard(self, message: control.Message) -> None:
+        if message.kind is control.Kind.ATTACHED:
+            _settle(self._attached, None)
+        elif message.kind is control.Kind.STARTED:
+            _settle(self._started, message.number)
+        elif message.kind is control.Kind.EXITED:
+            self._function_ended(message.number)
+        else:
+            self._fail(failure(message))
+
+    def _fail(self, error: SandboxError) -> None:
+        _logger.warning("Sandbox %s: %s", self.id, error)
+        for waiting in (self._attached, self._started):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(error)
+
+    def _function_ended(self, status: int) -> None:
+        listener, self.on_exit = self.on_exit, None
+        if listener is not None:
+            listener(status)
+
+    def _clone_ended(self) -> None:
+        self._loop.remove_reader(self._clone_pidfd)
+        result = os.waitid(os.P_PIDFD, self._clone_pidfd, os.WEXITED)
+        os.close(self._clone_pidfd)
+        self._clone_pidfd = -1
+        self._clone_gone.set_result(None)
+        assert result is not None
+        exited = result.si_code == os.CLD_EXITED
+        self._function_ended(result.si_status << 8 if exited else result.si_status & 0x7F)
+
+    def _init_ended(self) -> None:
+        """PID 1 is gone, and with it, by the kernel's doing, every process of the sandbox."""
+        self._loop.remove_reader(self._launched.pidfd)
+        os.waitpid(self._launched.pid, 0)
+        while not self._control_is_empty():
+            self._control_readable()
+        self._gone.set_result(None)
+        self._fail_quietly()
+        self._function_ended(signal.SIGKILL)
+
+    def _control_is_empty(self) -> bool:
+        try:
+            return not self._launched.control.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, ConnectionResetError):
+            return True
+
+    def _fail_quietly(self) -> None:
+        error = SandboxError("The sandbox ended before the function's process ran.", step="sandbox")
+        for waiting in (self._attached, self._started):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(error)
+
+    def _resolved(self) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        future.set_result(None)
+        return future
+
+
+def _settle(future: asyncio.Future[T] | None, value: T) -> None:
+    if future is not None and not future.done():
+        future.set_result(value)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """An error that nobody waits for was logged already; asyncio need not say so again."""
+    if not future.cancelled():
+        future.exception()

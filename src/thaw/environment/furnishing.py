@@ -1,0 +1,56 @@
+"""What turns an empty sandbox into the home of one function: its mounts, and what its process may do."""
+
+from __future__ import annotations
+
+import os
+import resource
+from functools import cache
+
+from thaw.environment import mounts
+from thaw.environment.cgroup import MIB_PER_CPU
+from thaw.environment.control import Confinement, ResourceLimit
+from thaw.environment.seccomp import function_filter
+from thaw.environment.settings import FunctionSettings, LanguageRuntime
+from thaw.environment.template import FUNCTION_UID
+from thaw.errors import SandboxError
+
+__all__ = ["MIB_PER_CPU", "confinement", "label", "make_mounts"]
+
+# Lambda's quotas: 1024 file descriptors. No core dumps: they would fill /tmp.
+_LIMITS = (
+    ResourceLimit(resource.RLIMIT_NOFILE, 1024, 1024),
+    ResourceLimit(resource.RLIMIT_CORE, 0, 0),
+    ResourceLimit(resource.RLIMIT_MEMLOCK, 65536, 65536),
+)
+
+
+@cache
+def confinement() -> Confinement:
+    """The same for every function."""
+    return Confinement(FUNCTION_UID, FUNCTION_UID, function_filter(), _LIMITS)
+
+
+def make_mounts(settings: FunctionSettings) -> list[tuple[str, int]]:
+    """Detached mounts with their paths, /tmp first; the descriptors are the caller's. Raises SandboxError."""
+    shown = [(mount.target, mount.source) for mount in settings.runtime.mounts]
+    shown.append(("/var/task", settings.task))
+    if settings.layers is not None:
+        shown.append(("/opt", settings.layers))
+    places: list[tuple[str, int]] = []
+    path = "/tmp"
+    try:
+        places.append((path, mounts.memory_filesystem(settings.ephemeral_mib, 0o1777)))
+        for path, source in shown:
+            places.append((path, mounts.read_only_tree(source)))
+    except OSError as error:
+        for _, descriptor in places:
+            os.close(descriptor)
+        raise SandboxError(f"{path} of a sandbox cannot be made ({error}).", step=path) from error
+    return places
+
+
+def label(runtime: LanguageRuntime) -> str:
+    """The name in INIT_START lines: "python:3.13.v12" for python3.13 at 3.13.12 (on Lambda v counts the patches)."""
+    language = runtime.name.rstrip("0123456789.")
+    parts = runtime.version.split(".")
+    return f"{language}:{'.'.join(parts[:2])}.v{parts[2] if len(parts) > 2 else 0}"

@@ -1,0 +1,136 @@
+"""Starting one sandbox: spawn the launcher, and wait until PID 1 of the new namespaces says that it is ready."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import fcntl
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from thaw.environment import control
+from thaw.errors import SandboxError
+
+# Descriptors that go to the launcher as 3, 4 and 5 have to lie above those numbers here.
+_SAFE = 10
+_READY_LIMIT_S = 10.0
+_CREDENTIALS = struct.Struct("iII")
+
+
+@dataclass(slots=True)
+class Launched:
+    """A sandbox that is ready: number and pidfd of its PID 1, the control socket, and what READY brought."""
+
+    pid: int
+    pidfd: int
+    control: socket.socket
+    listener: int
+    server_end: int
+    function_end: int
+    routing: int
+
+
+@dataclass(slots=True)
+class Packet:
+    """One packet, the descriptors beside it, and the sender's process number (0 where unknown)."""
+
+    message: control.Message
+    descriptors: list[int]
+    sender: int
+
+
+async def launch(binary: Path, template: int, group: int | None) -> Launched:
+    """Start a sandbox from `template` (a mount namespace), born in the version 2 group `group` where there is one.
+
+    Has to run on the loop's own thread: PID 1 dies with the thread that spawned its launcher. Raises SandboxError.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        ours.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        launcher = _spawn(binary, theirs.fileno(), template, group)
+    try:
+        packet = await _first_packet(ours)
+        return _launched(ours, packet)
+    except SandboxError:
+        ours.close()
+        raise
+    finally:
+        await asyncio.get_running_loop().run_in_executor(None, os.waitpid, launcher, 0)
+
+
+def _spawn(binary: Path, theirs: int, template: int, group: int | None) -> int:
+    """The launcher's process number. Its standard descriptors are /dev/null: a sandbox outlives no terminal."""
+    given = [(theirs, control.CONTROL_FD), (template, control.TEMPLATE_FD)]
+    given += [(group, control.CGROUP_FD)] if group is not None else []
+    copies = [(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _SAFE), target) for source, target in given]
+    try:
+        null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+        placed = [(os.POSIX_SPAWN_DUP2, source, target) for source, target in copies]
+        return os.posix_spawn(binary, ["thaw-sandbox", "sandbox"], {}, file_actions=[*null, *placed])
+    except OSError as error:
+        raise SandboxError(f"The sandbox launcher {binary} did not start ({error}).", step="spawn") from error
+    finally:
+        for source, _ in copies:
+            os.close(source)
+
+
+async def _first_packet(ours: socket.socket) -> Packet:
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+    loop.add_reader(ours.fileno(), arrived.set)
+    try:
+        async with asyncio.timeout(_READY_LIMIT_S):
+            await arrived.wait()
+    except TimeoutError as error:
+        raise SandboxError("A sandbox was not ready within 10 seconds; is the machine overloaded?") from error
+    finally:
+        loop.remove_reader(ours.fileno())
+    packet = receive(ours)
+    if packet is None:
+        raise SandboxError("The sandbox launcher ended without a word.", step="launch")
+    return packet
+
+
+def _launched(ours: socket.socket, packet: Packet) -> Launched:
+    message, descriptors = packet.message, packet.descriptors
+    if message.kind is not control.Kind.READY or len(descriptors) != 4 or not packet.sender:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise failure(message)
+    pidfd = os.pidfd_open(packet.sender)
+    return Launched(packet.sender, pidfd, ours, *descriptors)
+
+
+def failure(message: control.Message) -> SandboxError:
+    """What a sandbox's FAILED means."""
+    reason = f": {os.strerror(message.number)}" if message.number else ""
+    return SandboxError(f"The sandbox stopped at {message.step or message.kind.name}{reason}.", step=message.step)
+
+
+def receive(ours: socket.socket) -> Packet | None:
+    """The next packet; None where the other side is gone. Raises BlockingIOError where there is none yet."""
+    room = socket.CMSG_SPACE(control.DESCRIPTOR_LIMIT * 4) + socket.CMSG_SPACE(_CREDENTIALS.size)
+    try:
+        data, ancillary, _, _ = ours.recvmsg(control.CONTROL_LIMIT, room, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None
+    descriptors = array.array("i")
+    sender = 0
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(value[: len(value) // 4 * 4])
+        elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+            sender = _CREDENTIALS.unpack(value)[0]
+    return Packet(control.parse(data), list(descriptors), sender) if data else None
+
+
+def send(ours: socket.socket, packet: bytes, descriptors: list[int]) -> None:
+    """Send one packet. Raises SandboxError where the sandbox is gone."""
+    try:
+        socket.send_fds(ours, [packet], descriptors) if descriptors else ours.send(packet)
+    except OSError as error:
+        raise SandboxError(f"The sandbox is gone ({error}).", step="control") from error

@@ -1,0 +1,183 @@
+"""Sandboxes that wait, empty and ready, because making one costs more than using it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+from thaw import native
+from thaw.environment.cgroup import Group, GroupTree
+from thaw.environment.launch import Launched, launch
+from thaw.environment.network import Address, Network
+from thaw.environment.reaper import Reaper
+from thaw.environment.sandbox import Sandbox, Surroundings
+from thaw.environment.settings import FORWARDING_SWITCH, WorkerSettings
+from thaw.environment.template import build_template
+from thaw.errors import SandboxError
+
+# New sandboxes are made after the calls that emptied the pool have had the processors for a while.
+_REFILL_PAUSE_S = 0.02
+_RETRY_PAUSE_S = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+class SandboxPool:
+    """Keeps `worker.pool_size` sandboxes ready. One per server.
+
+    `warnings` holds, after `start`, a sentence for each thing that this machine does not allow.
+    """
+
+    def __init__(self, worker: WorkerSettings, *, binary: Path | None = None) -> None:
+        self.worker = worker
+        self.warnings: list[str] = []
+        self._binary = binary
+        self._ready: deque[Sandbox] = deque()
+        self._wanted, self._full = asyncio.Event(), asyncio.Event()
+        self._refilling: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "thaw-sandboxes")
+        self._template = -1
+        self._groups: GroupTree | None = None
+        self._network: Network | None = None
+        self._reaper: Reaper | None = None
+
+    @property
+    def ready(self) -> int:
+        """How many sandboxes wait."""
+        return len(self._ready)
+
+    @property
+    def template(self) -> int:
+        """Descriptor of the mount namespace that sandboxes, and templates of clones, start from a copy of."""
+        return self._template
+
+    @property
+    def gateway(self) -> str | None:
+        """This machine's address as functions see it; None without network."""
+        return str(self._network.gateway) if self._network else None
+
+    async def start(self) -> None:
+        """Build what all sandboxes share, and begin to fill the pool. Raises SandboxError, ConfigurationError."""
+        self._binary = self._binary or native.binary()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._build_shared)
+        except SandboxError:
+            await self.close()
+            raise
+        self._refilling = asyncio.create_task(self._refill_forever())
+        self._wanted.set()
+
+    def _build_shared(self) -> None:
+        instance = uuid4().hex[:12]
+        self._groups = GroupTree(instance)
+        if self.worker.network:
+            self._build_network()
+        forwarding = self._network is not None and os.access(FORWARDING_SWITCH, os.W_OK)
+        self._reaper = Reaper(self._groups.name, forwarding=forwarding)
+        self._template = build_template()
+
+    def _build_network(self) -> None:
+        try:
+            self._network = Network()
+            self.warnings += self._network.warnings
+        except SandboxError as error:
+            self.warnings.append(f"{error} Functions have only their loopback.")
+
+    async def filled(self) -> None:
+        """Wait until the pool is full; for tests and measurements."""
+        await self._full.wait()
+
+    async def take(self) -> Sandbox:
+        """A sandbox that is now the caller's; made on the spot where none waits. Raises SandboxError."""
+        self._wanted.set()
+        self._full.clear()
+        while self._ready:
+            sandbox = self._ready.popleft()
+            if sandbox.alive:
+                return sandbox
+            await sandbox.close()
+        return await self._build()
+
+    async def close(self) -> None:
+        """Destroy the sandboxes that wait, and everything that is shared. Environments must be closed before."""
+        if self._refilling is not None:
+            self._refilling.cancel()
+            await asyncio.gather(self._refilling, return_exceptions=True)
+            self._refilling = None
+        await asyncio.gather(*(sandbox.close() for sandbox in self._ready))
+        self._ready.clear()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close_shared)
+        self._thread.shutdown()
+
+    def _close_shared(self) -> None:
+        if self._groups is not None:
+            self._groups.close()
+        if self._network is not None:
+            self._network.close()
+        if self._template >= 0:
+            os.close(self._template)
+            self._template = -1
+        if self._reaper is not None:
+            self._reaper.close()
+
+    async def _refill_forever(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while len(self._ready) < self.worker.pool_size:
+                if self._ready:
+                    await asyncio.sleep(_REFILL_PAUSE_S)
+                await self._refill()
+            self._full.set()
+
+    async def _refill(self) -> None:
+        try:
+            self._ready.append(await self._build())
+        except SandboxError as error:
+            _logger.error("No sandbox could be prepared: %s", error)
+            await asyncio.sleep(_RETRY_PAUSE_S)
+
+    async def _build(self) -> Sandbox:
+        assert self._groups is not None
+        assert self._binary is not None
+        loop = asyncio.get_running_loop()
+        name = uuid4().hex
+        # PID 1 counts among the processes, too.
+        group = await loop.run_in_executor(self._thread, self._groups.create, name, self.worker.process_limit + 1)
+        try:
+            launched = await launch(self._binary, self._template, group.folder)
+        except BaseException:
+            await loop.run_in_executor(self._thread, group.close)
+            raise
+        return await self._furnish(name, launched, group)
+
+    async def _furnish(self, name: str, launched: Launched, group: Group) -> Sandbox:
+        around = Surroundings(self.worker, self._network, self._thread)
+        sandbox = Sandbox(name, launched, group, None, around)
+        try:
+            connect = asyncio.get_running_loop().run_in_executor(self._thread, self._connect, launched, group)
+            sandbox.address = await connect
+            await sandbox.listen()
+        except OSError as error:
+            await sandbox.close()
+            raise SandboxError(f"A sandbox could not be connected ({error}).", step="network") from error
+        except BaseException:
+            await sandbox.close()
+            raise
+        return sandbox
+
+    def _connect(self, launched: Launched, group: Group) -> Address | None:
+        """What may wait for the kernel: joining the groups, and the link."""
+        group.add(launched.pid)
+        if self._network is None:
+            return None
+        namespace = os.open(f"/proc/{launched.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return self._network.connect(namespace, launched.routing)
+        finally:
+            os.close(namespace)
