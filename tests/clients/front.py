@@ -1,0 +1,216 @@
+"""Stand-ins below the AWS front: they satisfy its ports, and let a test decide when the background work ends."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from thaw.api.application import Application, create_application
+from thaw.api.http import Message
+from thaw.catalog.catalog import Catalog
+from thaw.catalog.configuration import Configuration
+from thaw.errors import CodePackageError, ServiceError
+from thaw.invoke.call import Answer, Call
+
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/lambda-role"
+HANDLER = b"def lambda_handler(event, context):\n    return event\n"
+
+
+@dataclass(frozen=True)
+class FrontSettings:
+    region: str = REGION
+    account_id: str = ACCOUNT
+
+
+def package(source: bytes = HANDLER) -> bytes:
+    """A deployment package with one module."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("lambda_function.py"), source)
+    return buffer.getvalue()
+
+
+@dataclass
+class Background:
+    """Publishing that settles at once, or (with `held`) when `settle` is called."""
+
+    catalog: Catalog
+    held: bool = False
+    fails: bool = False
+    packages: dict[str, bytes] = field(default_factory=dict)
+    deletions: list[tuple[str, str]] = field(default_factory=list)
+    waiting: list[tuple[Configuration, dict[str, Any]]] = field(default_factory=list)
+
+    async def function_created(self, configuration: Configuration, code: bytes) -> None:
+        await self._take(configuration, code)
+        await self._later(configuration, {"state": "Active"})
+
+    async def code_updated(self, configuration: Configuration, code: bytes) -> None:
+        await self._take(configuration, code)
+        await self._later(configuration, {"last_update_status": "Successful"})
+
+    async def configuration_updated(self, configuration: Configuration) -> None:
+        await self._later(configuration, {"last_update_status": "Successful"})
+
+    async def version_published(self, configuration: Configuration) -> None:
+        ready = {"state": "Active", "optimization_status": "On", "snapshot_key": "snapshot"}
+        failed = {
+            "state": "Failed",
+            "state_reason": "An error occurred during function initialization.",
+            "state_reason_code": "FunctionError",
+        }
+        await self._later(configuration, failed if self.fails else ready)
+
+    async def deleted(self, configurations: Sequence[Configuration]) -> None:
+        self.deletions += [(item.function_name, item.version) for item in configurations]
+
+    async def code(self, configuration: Configuration) -> bytes:
+        return self.packages[configuration.code_key]
+
+    async def settle(self) -> None:
+        """Ends all background work that was held."""
+        waiting, self.waiting = self.waiting, []
+        for configuration, changes in waiting:
+            await self.catalog.set_state(
+                configuration.function_name, configuration.version, function_id=configuration.function_id, **changes
+            )
+
+    async def _take(self, configuration: Configuration, code: bytes) -> None:
+        if not zipfile.is_zipfile(io.BytesIO(code)):
+            raise CodePackageError("The deployment package is not a zip file: build it again.")
+        self.packages[configuration.code_key] = code
+
+    async def _later(self, configuration: Configuration, changes: dict[str, Any]) -> None:
+        self.waiting.append((configuration, changes))
+        if not self.held:
+            self.task = asyncio.get_running_loop().create_task(self.settle())
+
+
+@dataclass
+class Echo:
+    """Invoking that answers the event; an event {"raise": text} is a function error, {"refuse": code} a service one."""
+
+    calls: list[Call] = field(default_factory=list)
+
+    async def invoke(self, call: Call) -> Answer:
+        self.calls.append(call)
+        event = json.loads(call.payload)
+        log = f"START RequestId: {call.request_id} Version: {call.executed_version}\n".encode() + b"x" * 5000
+        if isinstance(event, dict) and "refuse" in event:
+            raise ServiceError(event["refuse"], "Refused for the test.")
+        if isinstance(event, dict) and "raise" in event:
+            payload = json.dumps({"errorMessage": event["raise"], "errorType": "ValueError"}).encode()
+            return Answer(payload=payload, executed_version=call.executed_version, function_error="Unhandled")
+        return Answer(payload=call.payload, executed_version=call.executed_version, log_tail=log)
+
+
+@dataclass
+class Reply:
+    """An HTTP answer as a test sees it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> tuple[int, str, str]:
+        """Status, error code and message."""
+        document = self.json
+        return self.status, self.headers["x-amzn-errortype"], document.get("message", document.get("Message"))
+
+
+class Front:
+    """The application with its stand-ins, called without a network."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.background = Background(catalog)
+        self.echo = Echo()
+        self.application: Application = create_application(FrontSettings(), catalog, self.background, self.echo)
+
+    @classmethod
+    async def open(cls, folder: Path) -> Front:
+        catalog = Catalog(folder / "catalog.db", region=REGION, account_id=ACCOUNT)
+        await catalog.open()
+        return cls(catalog)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        document: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Sequence[bytes] = b"",
+    ) -> Reply:
+        """One request; `document` is sent as JSON, `body` (perhaps in pieces) as it is."""
+        pieces = [body] if isinstance(body, bytes) else list(body)
+        if document is not None:
+            pieces = [json.dumps(document).encode()]
+        given = {"host": "thaw.test:3001", **(headers or {})}
+        scope = {
+            "type": "http",
+            "scheme": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": urlencode(query or {}, doseq=True).encode(),
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
+        }
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await self.application(scope, receive, send)
+        answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return Reply(sent[0]["status"], answered, b"".join(message.get("body", b"") for message in sent[1:]))
+
+    async def settled(self) -> None:
+        """Waits until the background has nothing left to do."""
+        while self.background.waiting:
+            await asyncio.sleep(0)
+        if hasattr(self.background, "task"):
+            await self.background.task
+
+    async def function(self, name: str = "f", **settings: Any) -> Reply:
+        """Creates a function and waits for it."""
+        reply = await self.ask("POST", "/2015-03-31/functions", creation(name, **settings))
+        assert reply.status == 201, reply.body
+        await self.settled()
+        return reply
+
+
+def creation(name: str = "f", **settings: Any) -> dict[str, Any]:
+    """A CreateFunction request."""
+    return {
+        "FunctionName": name,
+        "Role": ROLE,
+        "Runtime": "python3.13",
+        "Handler": "lambda_function.lambda_handler",
+        "Code": {"ZipFile": base64.b64encode(package()).decode()},
+        **settings,
+    }
+
+
+def path(name: str, rest: str = "") -> str:
+    """The path of a function, or of something of it."""
+    return f"/2015-03-31/functions/{quote(name, safe='')}{rest}"
