@@ -227,3 +227,14 @@ async def test_calls_in_line_are_told_when_the_server_stops(maker: Maker) -> Non
     await assignment.close()
     with pytest.raises(ServiceError, match="stopping"):
         await waiting
+
+
+async def test_an_idle_environment_whose_process_ended_is_not_used(maker: Maker) -> None:
+    assignment = Assignment(maker, limit=3, idle_timeout_s=60, alive=lambda environment: environment.number != 0)
+    fleet = assignment.fleet(CONFIGURATION)
+    assignment.give_back(fleet, await assignment.obtain(fleet, "a"), usable=True)
+    second = await assignment.obtain(fleet, "b")
+    assert second.number == 1
+    assignment.give_back(fleet, second, usable=True)
+    await assignment.close()
+    assert all(environment.closed for environment in maker.made)

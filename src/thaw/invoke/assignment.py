@@ -53,15 +53,21 @@ class Assignment(Generic[E]):
     """The fleets of one worker.
 
     `make(configuration, request_id)` makes an environment that is ready for its first invocation, or raises; the
-    error reaches the call for which it was made, unless that call was served meanwhile. At most `limit` environments
-    exist at one time. An environment is closed after `idle_timeout_s` without a call; 0 closes it after every call,
-    so that each call gets a fresh one.
+    error reaches the call for which it was made, unless that call was served meanwhile. `alive` says of an idle
+    environment whether its process still runs. At most `limit` environments exist at one time. An environment is closed
+    after `idle_timeout_s` without a call; 0 closes it after every call, so that each call gets a fresh one.
     """
 
     def __init__(
-        self, make: Callable[[Configuration, str], Awaitable[E]], *, limit: int, idle_timeout_s: float
+        self,
+        make: Callable[[Configuration, str], Awaitable[E]],
+        *,
+        limit: int,
+        idle_timeout_s: float,
+        alive: Callable[[E], bool] = lambda environment: True,
     ) -> None:
         self._make = make
+        self._alive = alive
         self._limit = limit
         self._idle_timeout_s = idle_timeout_s
         self._fleets: dict[tuple[str, str], Fleet[E]] = {}
@@ -103,8 +109,11 @@ class Assignment(Generic[E]):
 
         Raises what `make` raised for this call, and ServiceError TooManyRequestsException at the limit.
         """
-        if fleet.idle:
-            return fleet.idle.pop()[1]
+        while fleet.idle:
+            environment = fleet.idle.pop()[1]
+            if self._alive(environment):
+                return environment
+            self.discard(environment)
         self._reserve()
         turn: asyncio.Future[E] = asyncio.get_running_loop().create_future()
         fleet.waiting.append(turn)

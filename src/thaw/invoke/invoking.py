@@ -8,7 +8,7 @@ import binascii
 import logging
 
 from thaw.catalog.configuration import Configuration
-from thaw.environment.execution import Environment
+from thaw.environment.execution import Environment, Phase
 from thaw.environment.invocation import Invocation, InvocationResult
 from thaw.errors import (
     InitFailed,
@@ -40,7 +40,7 @@ class Invoker:
         self._launching = launching
         self._restoring = restoring
         self.assignment: Assignment[Environment] = Assignment(
-            self._make, limit=max_environments, idle_timeout_s=idle_timeout_s
+            self._make, limit=max_environments, idle_timeout_s=idle_timeout_s, alive=is_idle
         )
         self._running = 0
         self._quiet = asyncio.Event()
@@ -101,6 +101,11 @@ class Invoker:
         except TimeoutError:
             logger.warning("stopping although %d calls still run: they took longer than %.0f s", self._running, drain_s)
         await self.assignment.close()
+
+
+def is_idle(environment: Environment) -> bool:
+    """Whether it can take an invocation: an idle environment ends when its process does (out of memory, say)."""
+    return environment.phase is Phase.IDLE
 
 
 def invocation(call: Call) -> Invocation:

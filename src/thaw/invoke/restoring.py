@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from thaw.catalog.configuration import Configuration
-from thaw.environment.cloning import CloneRequest, Cloned
+from thaw.environment.cloning import Cloned, CloneRequest
 from thaw.environment.execution import Environment
 from thaw.environment.settings import FunctionSettings
 from thaw.errors import RestoreFailed, RestoreRefused, StoreError

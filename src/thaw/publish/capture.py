@@ -4,7 +4,7 @@ Stopping and reading another process (ptrace) binds a thread and keeps Python bu
 server that would hold up every call. The server starts this process while the function still initialises, and sends
 one request over a SOCK_SEQPACKET pair when it is ready::
 
-    server  → {"pid": 4711, "port": 40312}                          JSON
+    server  → {"pid": 4711, "sandbox_pid": 4710, "connection_port": 40312, "log": [14, 81925]}     JSON
     capture → {"facts": {...}}      with descriptors plan, memory, disk   JSON; three memfds (SCM_RIGHTS)
             | {"error": "NotFreezable", "message": "one sentence"}
             | {"error": "FreezeFailed", ...}
@@ -24,11 +24,11 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from thaw.errors import EngineError, FreezeFailed, NotFreezable
-from thaw.snapshot import freeze
+from thaw.snapshot import FreezeTarget, freeze
 
 PACKET_LIMIT = 1 << 18
 PR_SET_PDEATHSIG = 1
@@ -86,12 +86,9 @@ class Capture:
             )  # fmt: skip
         return cls(process, ours)
 
-    async def freeze(self, *, pid: int, port: int, limit_s: float) -> Captured:
-        """Freezes process `pid` (as this process numbers it), whose connection from `port` is to be replaced.
-
-        Raises NotFreezable or FreezeFailed, the latter also after `limit_s`.
-        """
-        self._control.send(json.dumps({"pid": pid, "port": port}).encode())
+    async def freeze(self, target: FreezeTarget, *, limit_s: float) -> Captured:
+        """Freezes a process; raises NotFreezable or FreezeFailed, the latter also after `limit_s`."""
+        self._control.send(json.dumps(asdict(target)).encode())
         try:
             async with asyncio.timeout(limit_s):
                 answer, descriptors = await self._receive()
@@ -147,11 +144,11 @@ def _serve(control: socket.socket) -> None:
     socket.send_fds(control, [json.dumps(answer).encode()], descriptors)
 
 
-def _freeze(request: dict[str, int]) -> tuple[dict[str, Any], list[int]]:
-    snapshot = freeze(pid=request["pid"], port=request["port"])
+def _freeze(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    snapshot = freeze(FreezeTarget(**request | {"log": tuple(request["log"])}))
     plan_fd = _memfd("thaw-plan", snapshot.plan)
     disk_fd = _memfd("thaw-disk", snapshot.disk)
-    return {"facts": snapshot.facts}, [plan_fd, snapshot.memory_fd, disk_fd]
+    return {"facts": snapshot.facts}, [plan_fd, snapshot.memory, disk_fd]
 
 
 def _memfd(name: str, content: bytes) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
+import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,7 @@ from thaw.errors import EnvironmentFailure, ThawError
 from thaw.observe.log_stream import LogStream
 from thaw.publish.capture import Capture, Captured
 from thaw.publish.preparation import Preparation
-
-logger = logging.getLogger(__name__)
+from thaw.snapshot import FreezeTarget
 
 # Freezing reads the process's private pages once; even 10 GiB take less.
 FREEZE_LIMIT_S = 60.0
@@ -90,13 +88,15 @@ class Snapshotting:
     async def _capture(self, capture: Capture, settings: FunctionSettings, log: LogStream) -> Captured:
         environment = await Environment.launch(await self._pool.take(), settings, log)
         try:
+            pipe = _log_pipe(environment.host_pid)
             await environment.initialised(max(self._limits.init_s, settings.timeout_s))
-            began = time.perf_counter()
-            captured = await capture.freeze(
-                pid=environment.host_pid, port=environment.runtime_connection_port, limit_s=self._limits.freeze_s
+            target = FreezeTarget(
+                pid=environment.host_pid,
+                sandbox_pid=environment.init_pid,
+                connection_port=environment.runtime_connection_port,
+                log=pipe,
             )
-            logger.debug("froze %s in %.0f ms", settings.function_name, (time.perf_counter() - began) * 1e3)
-            return captured
+            return await capture.freeze(target, limit_s=self._limits.freeze_s)
         finally:
             await environment.close()
 
@@ -105,6 +105,15 @@ class Snapshotting:
         plan, disk = await asyncio.to_thread(captured.plan), await asyncio.to_thread(captured.disk)
         await self._snapshots.save(key, plan, captured.memory_fd, disk, captured.facts)
         return key
+
+
+def _log_pipe(pid: int) -> tuple[int, int]:
+    """Device and inode of the pipe that the process was started with as its stdout; (0, 0) where it has ended."""
+    try:
+        pipe = os.stat(f"/proc/{pid}/fd/1")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+    return pipe.st_dev, pipe.st_ino
 
 
 def environment_facts(settings: FunctionSettings) -> dict[str, str]:
