@@ -125,10 +125,13 @@ async def _compile(part: Path, interpreter: Interpreter) -> None:
 
 
 async def _run(command: list[str]) -> tuple[int, str]:
-    """Status and what was printed of `command`; it gets ordinary file modes, and INSTALL_LIMIT_S seconds."""
+    """Status and what was printed of `command`; it gets ordinary file modes, and INSTALL_LIMIT_S seconds.
+
+    The mode mask is set by a shell, because uvloop's subprocesses have no `umask` argument.
+    """
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        umask=0o022,
+        "/bin/sh", "-c", 'umask 022; exec "$@"', "sh", *command,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
         async with asyncio.timeout(INSTALL_LIMIT_S):
