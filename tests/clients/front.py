@@ -50,6 +50,7 @@ class Background:
     packages: dict[str, bytes] = field(default_factory=dict)
     deletions: list[tuple[str, str]] = field(default_factory=list)
     waiting: list[tuple[Configuration, dict[str, Any]]] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def function_created(self, configuration: Configuration, code: bytes) -> None:
         await self._take(configuration, code)
@@ -93,7 +94,7 @@ class Background:
     async def _later(self, configuration: Configuration, changes: dict[str, Any]) -> None:
         self.waiting.append((configuration, changes))
         if not self.held:
-            self.task = asyncio.get_running_loop().create_task(self.settle())
+            self.tasks.append(asyncio.create_task(self.settle()))
 
 
 @dataclass
@@ -186,10 +187,8 @@ class Front:
 
     async def settled(self) -> None:
         """Waits until the background has nothing left to do."""
-        while self.background.waiting:
-            await asyncio.sleep(0)
-        if hasattr(self.background, "task"):
-            await self.background.task
+        tasks, self.background.tasks = self.background.tasks, []
+        await asyncio.gather(*tasks)
 
     async def function(self, name: str = "f", **settings: Any) -> Reply:
         """Creates a function and waits for it."""

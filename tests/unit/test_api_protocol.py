@@ -4,9 +4,9 @@ import json
 import re
 import unicodedata
 
-import botocore
 import pytest
 
+from thaw.api.protocol.message_types import attribute_name
 from thaw.api.protocol.model import lambda_model
 from thaw.api.protocol.operation import RequestParts
 from thaw.api.protocol.pattern import python_pattern
@@ -271,6 +271,7 @@ def test_statuses_and_message_keys_are_the_models():
 
 
 def test_attribute_names_are_unique_in_every_input():
-    for operation in lambda_model().operations.values():
-        names = [botocore.xform_name(member) for member in lambda_model().shapes[operation["input"]["shape"]]["members"]]
+    model = lambda_model()
+    for operation in model.operations.values():
+        names = [attribute_name(member) for member in model.shapes[operation["input"]["shape"]]["members"]]
         assert len(set(names)) == len(names)

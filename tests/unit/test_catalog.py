@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import signal
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -407,11 +405,12 @@ asyncio.run(main(sys.argv[1]))
 
 async def test_no_committed_version_is_lost_when_the_server_is_killed(tmp_path):
     path = tmp_path / "catalog.db"
-    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True)
-    told = [writer.stdout.readline().strip() for _ in range(20)]
-    writer.send_signal(signal.SIGKILL)
-    told += writer.stdout.read().split()
-    writer.wait()
+    arguments = [sys.executable, "-c", _WRITER, str(path)]
+    writer = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+    told = [(await writer.stdout.readline()).decode().strip() for _ in range(20)]
+    writer.kill()
+    told += (await writer.stdout.read()).decode().split()
+    await writer.wait()
     catalog = make_catalog(tmp_path)
     await catalog.open()
     kept = [item.version for item in await catalog.versions("f")]

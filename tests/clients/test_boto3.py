@@ -1,0 +1,133 @@
+"""boto3 against the front: whole answers, errors as exceptions, waiters, paginators."""
+
+import base64
+import io
+import socket
+
+import pytest
+from botocore.exceptions import ClientError
+
+from clients.front import ROLE, package
+
+ARN = "arn:aws:lambda:us-east-1:000000000000:function:my-function"
+
+
+def create(client, name="my-function", **settings):
+    return client.create_function(
+        FunctionName=name,
+        Runtime="python3.13",
+        Role=ROLE,
+        Handler="lambda_function.lambda_handler",
+        Code={"ZipFile": package()},
+        **settings,
+    )
+
+
+@pytest.fixture
+def function(client):
+    create(client, SnapStart={"ApplyOn": "PublishedVersions"})
+    client.get_waiter("function_active_v2").wait(FunctionName="my-function")
+
+
+def test_publishing_with_snap_start(client, function):
+    published = client.publish_version(FunctionName="my-function", Description="first")
+    assert published["ResponseMetadata"]["HTTPStatusCode"] == 201
+    assert (published["Version"], published["FunctionArn"]) == ("1", f"{ARN}:1")
+    client.get_waiter("published_version_active").wait(FunctionName="my-function", Qualifier="1")
+    again = client.publish_version(FunctionName="my-function")
+    assert (again["Version"], again["Description"]) == ("1", "first")
+    assert again["SnapStart"] == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "On"}
+
+
+def test_invoking(client, function):
+    answer = client.invoke(FunctionName=ARN, Payload=b'{"a": [1, 2]}', LogType="Tail")
+    assert (answer["StatusCode"], answer["ExecutedVersion"]) == (200, "$LATEST")
+    assert answer["Payload"].read() == b'{"a": [1, 2]}'
+    assert len(base64.b64decode(answer["LogResult"])) == 4096
+    assert "FunctionError" not in answer
+    failed = client.invoke(FunctionName="my-function", Payload=b'{"raise": "boom"}')
+    assert failed["FunctionError"] == "Unhandled"
+    assert client.invoke(FunctionName="my-function", InvocationType="DryRun")["StatusCode"] == 204
+
+
+def test_errors_are_the_clients_exceptions(client, function):
+    with pytest.raises(client.exceptions.ResourceNotFoundException) as missing:
+        client.get_function(FunctionName="my-function", Qualifier="7")
+    assert missing.value.response["Error"]["Message"] == f"Function not found: {ARN}:7"
+    assert missing.value.response["Type"] == "User"
+    with pytest.raises(client.exceptions.ResourceConflictException):
+        create(client)
+    with pytest.raises(client.exceptions.InvalidParameterValueException, match="Could not unzip uploaded file"):
+        client.update_function_code(FunctionName="my-function", ZipFile=b"no zip")
+    with pytest.raises(client.exceptions.PreconditionFailedException):
+        client.publish_version(FunctionName="my-function", RevisionId="x")
+    with pytest.raises(client.exceptions.InvalidRequestContentException):
+        client.invoke(FunctionName="my-function", Payload=b"{")
+    with pytest.raises(client.exceptions.RequestTooLargeException):
+        client.invoke(FunctionName="my-function", Payload=b" " * 6_291_457)
+    with pytest.raises(ClientError, match="not implemented by this server yet"):
+        client.list_layers()
+
+
+def test_a_payload_of_6_mb_goes_through(client, function):
+    largest = b'"' + b"x" * 6_291_454 + b'"'
+    assert client.invoke(FunctionName="my-function", Payload=io.BytesIO(largest))["Payload"].read() == largest
+
+
+def test_updates_and_their_waiter(client, function):
+    updated = client.update_function_configuration(FunctionName="my-function", Timeout=30)
+    assert updated["LastUpdateStatus"] == "InProgress"
+    client.get_waiter("function_updated_v2").wait(FunctionName="my-function")
+    assert client.get_function_configuration(FunctionName="my-function")["Timeout"] == 30
+
+
+def test_paginators_go_through_all_pages(client):
+    for number in range(5):
+        create(client, f"f{number}")
+    pages = client.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": 2})
+    assert [item["FunctionName"] for page in pages for item in page["Functions"]] == [f"f{n}" for n in range(5)]
+
+
+def test_weighted_aliases_reach_both_versions(client, function):
+    client.publish_version(FunctionName="my-function")
+    client.update_function_configuration(FunctionName="my-function", Timeout=30)
+    client.get_waiter("function_updated_v2").wait(FunctionName="my-function")
+    client.publish_version(FunctionName="my-function")
+    for version in ("1", "2"):
+        client.get_waiter("published_version_active").wait(FunctionName="my-function", Qualifier=version)
+    routing = {"AdditionalVersionWeights": {"2": 0.5}}
+    client.create_alias(FunctionName="my-function", Name="live", FunctionVersion="1", RoutingConfig=routing)
+    executed = {client.invoke(FunctionName=f"{ARN}:live")["ExecutedVersion"] for _ in range(60)}
+    assert executed == {"1", "2"}
+
+
+def test_tags(client, function):
+    client.tag_resource(Resource=ARN, Tags={"team": "büro", "stage": "test"})
+    client.untag_resource(Resource=ARN, TagKeys=["stage"])
+    assert client.list_tags(Resource=ARN)["Tags"] == {"team": "büro"}
+    assert client.get_function(FunctionName="my-function")["Tags"] == {"team": "büro"}
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"GET /2015-03-31/functions/%zz%00%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"POST /2015-03-31/functions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{]",
+        b"TRACE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+)
+def test_raw_nonsense_is_answered_and_the_server_lives(live, client, function, request_head):
+    host, port = live.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(request_head)
+        assert connection.recv(100).startswith(b"HTTP/1.1 4")
+    assert client.invoke(FunctionName="my-function")["StatusCode"] == 200
+
+
+def test_a_client_that_goes_away_mid_request_harms_nobody(live, client, function):
+    host, port = live.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"POST /2015-03-31/functions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+    assert client.invoke(FunctionName="my-function")["StatusCode"] == 200
