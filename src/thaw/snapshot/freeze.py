@@ -166,19 +166,18 @@ class _Freezer:
         log, port = self._target.log, self._target.connection_port
         plan_descriptors(Context(plan, enter, self._kept, self._table, self._nameless, pid, own, port, log))
         enter.call("umask", status.umask)
-        self._plan_limits(pid, enter)
+        self._plan_limits(enter)
         self._plan_controls(enter)
         enter.call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, label="PR_SET_NO_NEW_PRIVS")
         for capability in range(int(read_text("/proc/sys/kernel/cap_last_cap")) + 1):
             enter.call("prctl", _PR_CAPBSET_DROP, capability, label="PR_CAPBSET_DROP")
         enter.call("setgroups", 0, 0)
 
-    def _plan_limits(self, pid: int, enter: Program) -> None:
-        import resource
-
+    def _plan_limits(self, enter: Program) -> None:
+        # Asked inside the process: from outside it takes CAP_SYS_RESOURCE, which root in a container may lack.
+        process = self._process
         for which in _RLIMITS:
-            soft, hard = resource.prlimit(pid, which)
-            record = b"".join((value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little") for value in (soft, hard))
+            record = process.system_call_out(process.main, 16, SYSTEM_CALLS["prlimit64"], 0, which, 0, None)
             enter.call("prlimit64", 0, which, self._plan.allocate(record), 0, label=f"limit {which}")
 
     def _plan_controls(self, enter: Program) -> None:
