@@ -1,0 +1,32 @@
+"""Which commands there are, and how their errors reach people: one sentence, no trace."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from thaw.cli import bench, demo, doctor, logs, serve
+from thaw.errors import ThawError
+
+application = typer.Typer(
+    name="thaw",
+    help="An open, Lambda-compatible function platform that starts functions from snapshots.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+application.command("serve")(serve.serve)
+application.command("demo")(demo.demo)
+application.command("logs")(logs.logs)
+application.command("doctor")(doctor.doctor)
+application.command("bench")(bench.bench)
+
+
+def run() -> None:
+    """Runs the command of sys.argv; errors that are meant for people end the process with status 1."""
+    try:
+        application()
+    except ThawError as error:
+        print(f"thaw: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

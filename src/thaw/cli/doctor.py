@@ -1,0 +1,142 @@
+"""`thaw doctor`: what this machine permits, what is missing, and what that costs; one sentence each."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+OLDEST_KERNEL = (5, 15)
+TOOLS = ("gcc", "make")
+Verdict = Literal["ok", "less", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. "less" means that Thaw runs without it, "missing" that it does not."""
+
+    subject: str
+    verdict: Verdict
+    sentence: str
+
+
+def doctor() -> None:
+    """Say what this machine permits; the exit status is 1 where functions cannot run here."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = list(examine())
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    marks = {"ok": "[green]ok[/]", "less": "[yellow]less[/]", "missing": "[red]missing[/]"}
+    for finding in found:
+        table.add_row(marks[finding.verdict], finding.subject, finding.sentence)
+    Console().print(table)
+    if any(finding.verdict == "missing" for finding in found):
+        raise typer.Exit(1)
+
+
+def examine() -> Iterator[Finding]:
+    """Looks at everything that Thaw needs; root's parts are really tried out, and undone."""
+    checks: list[Callable[[], Finding]] = [system, root, native, interpreters]
+    for check in checks:
+        yield check()
+    if os.geteuid() == 0:
+        yield groups()
+        yield namespaces()
+        yield network()
+    yield tools()
+
+
+def system() -> Finding:
+    """Kernel, processor, Python of the server."""
+    release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+    told = f"Linux {platform.release()} on {platform.machine()}, Python {platform.python_version()}"
+    if sys.platform != "linux" or release < OLDEST_KERNEL or platform.machine() != "x86_64":
+        return Finding("system", "missing", f"{told}: Thaw needs Linux 5.15 or later on x86_64.")
+    return Finding("system", "ok", f"{told}.")
+
+
+def root() -> Finding:
+    """Whether sandboxes can be made at all."""
+    if os.geteuid() == 0:
+        return Finding("root", "ok", "This is root, so everything is on.")
+    return Finding("root", "missing", "This is not root, so sandboxes cannot be made: start Thaw with sudo.")
+
+
+def native() -> Finding:
+    """The compiled part."""
+    from thaw.errors import ConfigurationError
+    from thaw.native import binary
+
+    try:
+        return Finding("native part", "ok", f"{binary()} is there.")
+    except ConfigurationError as error:
+        return Finding("native part", "missing", str(error))
+
+
+def interpreters() -> Finding:
+    """Which runtimes functions can have."""
+    from thaw.runtimes import Runtimes
+
+    names = asyncio.run(Runtimes(Path("/nonexistent")).names())
+    if not names:
+        return Finding("runtimes", "missing", "No Python 3.9 or later for functions was found: install one.")
+    return Finding("runtimes", "ok", f"Functions can use {', '.join(names)}.")
+
+
+def groups() -> Finding:
+    """Control groups."""
+    from thaw.environment.cgroup import GroupTree
+    from thaw.errors import SandboxError
+
+    try:
+        tree = GroupTree(f"doctor-{uuid.uuid4().hex[:8]}")
+    except SandboxError as error:
+        return Finding("control groups", "missing", str(error))
+    version = "version 2" if tree.layout.limits2 else "version 1"
+    tree.close()
+    return Finding("control groups", "ok", f"Memory, processor and process limits work ({version}).")
+
+
+def namespaces() -> Finding:
+    """Namespaces and detached mounts."""
+    from thaw.environment.template import build_template
+    from thaw.errors import SandboxError
+
+    try:
+        os.close(build_template())
+    except SandboxError as error:
+        return Finding("namespaces", "missing", str(error))
+    return Finding("namespaces", "ok", "Functions get a file tree and namespaces of their own.")
+
+
+def network() -> Finding:
+    """Links, bridge, and the way out of the machine."""
+    from thaw.environment.network import Network
+    from thaw.errors import SandboxError
+
+    try:
+        built = Network()
+    except SandboxError as error:
+        return Finding("network", "less", f"{error} Functions will have their loopback only.")
+    built.close()
+    if built.warnings:
+        return Finding("network", "less", " ".join(built.warnings))
+    return Finding("network", "ok", "Functions reach this machine and, through nftables, the outside.")
+
+
+def tools() -> Finding:
+    """What building from a checkout takes."""
+    absent = [name for name in TOOLS if shutil.which(name) is None]
+    if absent:
+        return Finding("tools", "less", f"Without {' and '.join(absent)} the native part cannot be compiled again.")
+    return Finding("tools", "ok", "gcc and make are there to compile the native part.")

@@ -1,0 +1,46 @@
+"""`thaw serve`: the server, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Folder that holds everything that must survive [/var/lib/thaw]")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, 0: any free one [3001]")] = None,
+    region: Annotated[str | None, typer.Option(help="Region in ARNs [us-east-1]")] = None,
+    account_id: Annotated[str | None, typer.Option(help="Account in ARNs [000000000000]")] = None,
+    pool_size: Annotated[int | None, typer.Option(help="Empty sandboxes kept ready [8]")] = None,
+    max_environments: Annotated[int | None, typer.Option(help="Most environments at one time [1000]")] = None,
+    idle_timeout_s: Annotated[
+        float | None, typer.Option(help="Seconds until an idle environment ends; 0: a fresh one for every call [300]")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [info]")] = None,
+) -> None:
+    """Serve the Lambda API. Every setting is also an environment variable: THAW_STATE_DIR and so on."""
+    import logging
+
+    import uvloop
+
+    from thaw.config import read_settings
+    from thaw.server import run
+
+    settings = read_settings(
+        state_dir=state_dir,
+        host=host,
+        port=port,
+        region=region,
+        account_id=account_id,
+        pool_size=pool_size,
+        max_environments=max_environments,
+        idle_timeout_s=idle_timeout_s,
+        log_level=log_level,
+    )
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    uvloop.run(run(settings))
