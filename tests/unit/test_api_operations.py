@@ -9,6 +9,7 @@ import pytest
 from clients.front import ROLE, Front, creation, package, path
 from thaw.api.application import UNREADABLE_PACKAGE
 from thaw.api.http import INVOKE_LIMIT, REQUEST_LIMIT
+from thaw.api.protocol.model import lambda_model
 from thaw.errors import RuntimeNotFound, ServiceError, StoreUnavailable
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:f"
@@ -137,6 +138,11 @@ async def test_all_settings_come_back(front):
             "provided contains reserved keys that are currently not supported for modification. "
             "Reserved keys used in this request: AWS_REGION",
         ),
+        (
+            {"Runtime": "cobol"},
+            "Value cobol at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: "
+            f"[{', '.join(lambda_model().shapes['Runtime']['enum'])}] or be a valid ARN",
+        ),
         ({"Runtime": "nodejs22.x", **SNAP}, "nodejs22.x is not supported for SnapStart enabled functions."),
         (
             {"EphemeralStorage": {"Size": 513}, **SNAP},
@@ -167,7 +173,7 @@ async def test_a_timeout_beyond_lambdas_is_a_validation_error(front):
 
 async def test_an_environment_beyond_4_kb_is_refused(front):
     reply = await front.ask("POST", "/2015-03-31/functions", creation(Environment={"Variables": {"AA": "x" * 4096}}))
-    assert reply.error[2].endswith('exceeded the 4KB limit. String measured: {"AA":"' + "x" * 4096 + '"}')
+    assert reply.error[2].endswith("you have provided exceeded the 4KB limit. Measured size: 4105 bytes")
 
 
 async def test_function_names_are_taken_once(front):

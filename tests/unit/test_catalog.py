@@ -1,7 +1,9 @@
 """The catalog: what is committed stays, numbers are never given twice, and the invoke path sees every change."""
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 import sys
 from dataclasses import replace
 
@@ -9,7 +11,7 @@ import pytest
 
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import LATEST, Alias, Configuration
-from thaw.errors import ServiceError
+from thaw.errors import ConfigurationError, ServiceError
 
 SNAP = "PublishedVersions"
 
@@ -247,6 +249,8 @@ async def test_the_state_of_a_former_function_does_not_reach_its_successor(catal
     await catalog.create_function(draft(catalog), {})
     late = catalog.set_state("f", LATEST, function_id=former.function_id, state="Active")
     assert (await error_of(late))[0] == "ResourceNotFoundException"
+    late = catalog.delete_function("f", function_id=former.function_id)
+    assert (await error_of(late))[0] == "ResourceNotFoundException"
     assert (await catalog.function("f")).state == "Pending"
 
 
@@ -305,6 +309,10 @@ async def test_aliases(catalog):
         f"Alias already exists: {arn}",
     )
     assert (await error_of(catalog.create_alias(alias(catalog, "b", "9"))))[0] == "ResourceNotFoundException"
+    assert await error_of(catalog.update_alias("f", "no", lambda before: before)) == (
+        "ResourceNotFoundException",
+        f"Alias not found: {arn.replace(':live', ':no')}",
+    )
     update = catalog.update_alias("f", "live", lambda before: before, revision_id="x")
     assert (await error_of(update))[0] == "PreconditionFailedException"
     renewed = await catalog.update_alias("f", "live", lambda before: replace(before, description="d"))
@@ -420,6 +428,20 @@ async def test_no_committed_version_is_lost_when_the_server_is_killed(tmp_path):
     await changed(catalog, description="after the crash")
     assert int((await catalog.publish("f"))[0].version) == int(kept[-1]) + 1
     await catalog.close()
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to look at" * 100, None])
+async def test_a_file_that_is_no_catalog_of_ours_is_refused(tmp_path, content):
+    place = tmp_path / "catalog.db"
+    if content is not None:
+        place.write_bytes(content)
+    else:
+        with contextlib.closing(sqlite3.connect(place)) as newer:
+            newer.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+            newer.execute("INSERT INTO alembic_version VALUES ('9999')")
+            newer.commit()
+    with pytest.raises(ConfigurationError, match="use the version of Thaw that wrote it"):
+        await make_catalog(tmp_path).open()
 
 
 async def test_migrations_make_exactly_the_tables_of_the_code(catalog):

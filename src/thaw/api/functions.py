@@ -70,7 +70,7 @@ class Functions:
         try:
             await self._publishing.function_created(latest, code)
         except Exception:
-            await self._catalog.delete_function(name)
+            await self._catalog.delete_function(name, function_id=latest.function_id)
             raise
         answer = await self._publish(name) if arguments.publish else latest
         return json_response(201, members.configuration_document(answer, qualified=False))

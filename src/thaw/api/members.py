@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from thaw.api.http import without_none
+from thaw.api.protocol.model import lambda_model
 from thaw.catalog.configuration import LATEST, Alias, Configuration
 from thaw.errors import ServiceError
 
@@ -113,6 +114,7 @@ def check_rules(configuration: Configuration) -> None:
         raise refuse(f"PackageType {configuration.package_type} is not supported by this server: use Zip.")
     if not configuration.runtime or not configuration.handler:
         raise refuse("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+    _check_runtime(configuration.runtime)
     if configuration.snap_start_apply_on == "PublishedVersions":
         _check_snap_start(configuration)
 
@@ -135,6 +137,16 @@ def _check_limits(configuration: Configuration) -> None:
             )
 
 
+def _check_runtime(runtime: str) -> None:
+    """Lambda's own check of the runtime: another code and text than for every other enum."""
+    known = lambda_model().shapes["Runtime"]["enum"]
+    if runtime not in known:
+        raise refuse(
+            f"Value {runtime} at 'runtime' failed to satisfy constraint: "
+            f"Member must satisfy enum value set: [{', '.join(known)}] or be a valid ARN"
+        )
+
+
 def _check_environment(variables: Mapping[str, str]) -> None:
     reserved = sorted(_RESERVED_VARIABLES & variables.keys())
     if reserved:
@@ -143,11 +155,11 @@ def _check_environment(variables: Mapping[str, str]) -> None:
             "provided contains reserved keys that are currently not supported for modification. "
             f"Reserved keys used in this request: {', '.join(reserved)}"
         )
-    measured = json.dumps(variables, separators=(",", ":"), ensure_ascii=False)
-    if len(measured.encode()) > _MOST_ENVIRONMENT:
+    size = len(json.dumps(variables, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace"))
+    if size > _MOST_ENVIRONMENT:
         raise refuse(
             "Lambda was unable to configure your environment variables because the environment variables you have "
-            f"provided exceeded the 4KB limit. String measured: {measured}"
+            f"provided exceeded the 4KB limit. Measured size: {size} bytes"
         )
 
 

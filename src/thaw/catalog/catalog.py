@@ -206,10 +206,15 @@ class Catalog:
                 await _settle_versions(connection, configuration)
         return configuration
 
-    async def delete_function(self, name: str) -> list[Configuration]:
-        """Deletes a function with its versions and aliases; returns what there was, for cleaning up."""
+    async def delete_function(self, name: str, *, function_id: str | None = None) -> list[Configuration]:
+        """Deletes a function with its versions and aliases; returns what there was, for cleaning up.
+
+        `function_id` guards against a successor of the same name. Raises ResourceNotFoundException.
+        """
         async with self._write(name) as connection:
-            _, serving = await self._latest(connection, name)
+            latest, serving = await self._latest(connection, name)
+            if function_id not in (None, latest.function_id):
+                raise refusals.function_not_found(self.function_arn(name))
             gone = await records.versions_of(connection, name, -1, None)
             await records.delete_function(connection, name)
         return gone if serving is None else [*gone, serving]
@@ -277,7 +282,10 @@ class Catalog:
         """An alias. Raises ResourceNotFoundException."""
         async with self._database.read() as connection:
             await self._load(connection, name, None)
-            return await self._alias(connection, name, alias)
+            found = await records.load_alias(connection, name, alias)
+        if found is None:
+            raise refusals.alias_not_found(self.function_arn(name, alias))
+        return found
 
     async def aliases(self, name: str, *, function_version: str | None = None) -> list[Alias]:
         """The aliases of a function by name, or those of them that point to `function_version`."""
@@ -298,7 +306,9 @@ class Catalog:
         """Changes an alias. Raises PreconditionFailed-, ResourceNotFound- and ResourceConflictException."""
         async with self._write(name) as connection:
             await self._latest(connection, name)
-            before = await self._alias(connection, name, alias)
+            before = await records.load_alias(connection, name, alias)
+            if before is None:
+                raise refusals.no_alias_to_update(self.function_arn(name, alias))
             refusals.check_revision(revision_id, before.revision_id)
             changed = replace(change(before), revision_id=transitions.new_revision())
             await self._check_targets(connection, changed)
@@ -310,12 +320,6 @@ class Catalog:
         async with self._write(name) as connection:
             await self._latest(connection, name)
             await records.delete_alias(connection, name, alias)
-
-    async def _alias(self, connection: AsyncConnection, name: str, alias: str) -> Alias:
-        found = await records.load_alias(connection, name, alias)
-        if found is None:
-            raise refusals.alias_not_found(self.function_arn(name, alias))
-        return found
 
     async def _check_targets(self, connection: AsyncConnection, alias: Alias) -> None:
         for version in (alias.function_version, *alias.weights):

@@ -15,8 +15,12 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from thaw.errors import ConfigurationError
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
 
@@ -32,11 +36,21 @@ class Database:
         self._writing = asyncio.Lock()
 
     async def open(self) -> None:
-        """Makes the file (mode 0600) if there is none, and brings its tables up to date."""
+        """Makes the file (mode 0600) if there is none, and brings its tables up to date.
+
+        Raises ConfigurationError for a file that is no catalog, or one of a newer version.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path.touch(mode=0o600)
-        async with self.write() as connection:
-            await connection.run_sync(_migrate)
+        try:
+            async with self.write() as connection:
+                await connection.run_sync(_migrate)
+        except (DatabaseError, CommandError) as error:
+            await self.close()
+            raise ConfigurationError(
+                f"The catalog {self._path} cannot be opened ({_first_line(error)}): use the version of Thaw that wrote "
+                "it, or move it away to begin with an empty one."
+            ) from error
 
     async def close(self) -> None:
         """Gives back every connection."""
@@ -73,6 +87,10 @@ def _engine(url: str, begin: str, **pool: Any) -> AsyncEngine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")
 
 
 def _migrate(connection: Connection) -> None:

@@ -23,6 +23,11 @@ def alias_not_found(arn: str) -> ServiceError:
     return ServiceError("ResourceNotFoundException", f"Cannot find alias arn: {arn}")
 
 
+def no_alias_to_update(arn: str) -> ServiceError:
+    """UpdateAlias of an alias that is not there (Lambda words it differently from GetAlias)."""
+    return ServiceError("ResourceNotFoundException", f"Alias not found: {arn}")
+
+
 def alias_exists(arn: str) -> ServiceError:
     """CreateAlias for a name that is taken."""
     return ServiceError("ResourceConflictException", f"Alias already exists: {arn}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import botocore
 import msgspec
 
-from thaw.api.protocol.model import ServiceModel, Shape
+from thaw.api.protocol.model import OPEN_ENUMS, ServiceModel, Shape
 from thaw.api.protocol.pattern import python_pattern
 
 INTEGER_RANGES = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
@@ -51,7 +51,7 @@ class MessageTypes:
         if kind == "map":
             entry = GenericAlias(dict, (self.of(shape["key"]["shape"]), self.of(shape["value"]["shape"])))
             return _limited(entry, min_length="min", max_length="max", shape=shape)
-        return _scalar(kind, shape)
+        return str if name in OPEN_ENUMS else _scalar(kind, shape)
 
     def _structure(self, name: str, shape: Shape) -> Any:
         fields: list[tuple[str, Any, Any] | tuple[str, Any]] = []

@@ -31,6 +31,10 @@ class ServiceModel:
         return int(shape.get("error", {}).get("httpStatusCode", 500 if shape.get("fault") else 400))
 
 
+# Enums that the protocol lets through because the service itself checks them, with another error.
+OPEN_ENUMS = frozenset({"Runtime"})
+
+
 @cache
 def lambda_model() -> ServiceModel:
     """Loads the newest `lambda` model that the installed botocore carries."""
