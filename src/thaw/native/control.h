@@ -30,6 +30,7 @@ enum control_kind {
 	/* from a template */
 	CONTROL_LOADED = 20,
 	CONTROL_CLONED = 21, /* i32 pid in the template's namespace; descriptor: pidfd */
+	CONTROL_BROKEN = 23, /* struct failure: a clone ended before it was the function; also after its CLONED */
 	/* from a sandbox */
 	CONTROL_ATTACHED = 22, /* the mounts of an ATTACH are in place: a clone may enter */
 };

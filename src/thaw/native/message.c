@@ -93,7 +93,7 @@ __attribute__((noreturn)) void fail(int control, i32 pid, const char *step, i64 
 	struct failure failure = {(i32)-error, pid, {0}};
 
 	text_copy(failure.step, step, sizeof failure.step);
-	message_send(control, CONTROL_FAILED, &failure, sizeof failure, 0, 0);
+	message_send(control, pid ? CONTROL_BROKEN : CONTROL_FAILED, &failure, sizeof failure, 0, 0);
 	for (;;)
 		SYS1(SYS_EXIT_GROUP, 99);
 }

@@ -48,7 +48,7 @@ class FreezeTarget:
     connection_port: int = 0
     """Local port of the runtime connection, which every clone gets anew; 0: there is none."""
     log: tuple[int, int] = (0, 0)
-    """Device and inode of the pipe that is the function's log."""
+    """Device and inode of the pipe (or file) that is the function's log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,16 +45,10 @@ def _is_log(context: Context, file: OpenFile) -> bool:
 
 
 def _plan_pipes(context: Context, files: list[OpenFile]) -> list[Placement]:
-    placed: list[Placement] = []
     by_pipe: dict[str, list[OpenFile]] = {}
     for file in files:
-        if _is_log(context, file):
-            placed.append((file, context.kept.log))
-        else:
-            by_pipe.setdefault(file.link, []).append(file)
-    for ends in by_pipe.values():
-        placed += plan_pipe(context, ends)
-    return placed
+        by_pipe.setdefault(file.link, []).append(file)
+    return [placement for ends in by_pipe.values() for placement in plan_pipe(context, ends)]
 
 
 def _plan_unix_sockets(context: Context, files: list[OpenFile]) -> list[Placement]:
@@ -95,11 +89,13 @@ def plan_descriptors(context: Context) -> None:
     Raises:
         NotFreezable: one of them has no way back.
     """
-    files = context.table.files
+    logs = [file for file in context.table.files if _is_log(context, file)]
+    files = [file for file in context.table.files if file not in logs]
     pipes = [file for file in files if file.link.startswith("pipe:")]
     unix = [file for file in files if file.link.startswith("socket:") and _is_unix(file)]
     rest = [file for file in files if file not in pipes and file not in unix]
-    placed = _plan_pipes(context, pipes) + _plan_unix_sockets(context, unix)
+    placed = [(file, context.kept.log) for file in logs]
+    placed += _plan_pipes(context, pipes) + _plan_unix_sockets(context, unix)
     placed += [(file, _plan_other(context, file)) for file in rest]
     for file, held in placed:
         _place(context, file, held)

@@ -16,7 +16,7 @@ _KCMP_FILE: Final = 0
 O_ACCMODE: Final = 3
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class OpenFile:
     """One open file description (open(2)) and all descriptors that lead to it."""
 

@@ -1,0 +1,11 @@
+"""The parts of a snapshot become running clones.
+
+`check` compares this machine with the one the snapshot comes from; `template` is the process that holds the function's
+address space and from which every clone is forked; `disk` unpacks /tmp.
+"""
+
+from thaw.restore.check import check, check_files
+from thaw.restore.disk import unpack_folder
+from thaw.restore.template import Cloned, Template
+
+__all__ = ["Cloned", "Template", "check", "check_files", "unpack_folder"]

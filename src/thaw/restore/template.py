@@ -1,0 +1,294 @@
+"""The template process of a snapshot: it holds the function's whole address space, and every clone is its fork.
+
+The process runs native/template.c. This side sends it the plan and the memory image once, and then asks for clones.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import logging
+import os
+import random
+import resource
+import signal
+import socket
+import struct
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from thaw import native
+from thaw.errors import RestoreFailed
+from thaw.restore.check import check, check_files
+
+_logger = logging.getLogger(__name__)
+
+# native/control.h
+_CONTROL_FD, _MOUNTS_FD = 3, 4
+_ATTACH, _LOAD, _CLONE = 1, 4, 5
+_FAILED, _LOADED, _CLONED, _BROKEN = 19, 20, 21, 23
+_HAS_CGROUP: Final = 1
+_PACKET_LIMIT: Final = 65536
+_HEADER = struct.Struct("<II")
+_ATTACHMENT = struct.Struct("<124sI")
+_PROCESS = struct.Struct("<IIiIIIII")
+_FAILURE = struct.Struct("<ii120s")
+_NUMBER = struct.Struct("<i")
+_FILTER_BYTES: Final = 8
+
+_LOAD_LIMIT_S: Final = 60.0
+_CLONE_LIMIT_S: Final = 10.0
+_CLONE_NUMBERS: Final = range(300, 32000)
+
+
+class Request(Protocol):
+    """What a clone gets from its sandbox; descriptors stay the caller's. `pid` 0 leaves the number to us."""
+
+    @property
+    def sandbox_pidfd(self) -> int: ...
+    @property
+    def connection_fd(self) -> int: ...
+    @property
+    def log_fd(self) -> int: ...
+    @property
+    def cgroup_fd(self) -> int | None: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def seccomp_filter(self) -> bytes: ...
+    @property
+    def pid(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cloned:
+    """A clone that runs: a child of this process, which has to reap it. `pidfd` belongs to the caller.
+
+    `number` is its process number inside the sandbox.
+    """
+
+    pid: int
+    pidfd: int
+    number: int
+    template: Template
+
+    def failure(self) -> RestoreFailed | None:
+        """Why the clone ended before it was the function; None where it was. To be asked once it has ended."""
+        return self.template.failure_of(self.number)
+
+
+class Template:
+    """One template process. Make it with `load`, ask it for clones, and `close` it."""
+
+    def __init__(self, pid: int, control: socket.socket, facts: Mapping[str, Any], size: int) -> None:
+        self.pid = pid
+        self.facts = facts
+        self.size = size
+        """Bytes of the memory image."""
+        self._pidfd = os.pidfd_open(pid)
+        self._control = control
+        self._loop = asyncio.get_running_loop()
+        self._loaded: asyncio.Future[None] = self._loop.create_future()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._waiting: deque[asyncio.Future[tuple[int, int]]] = deque()
+        self._failures: dict[int, RestoreFailed] = {}
+        self._taken = {facts["process_number"], *facts["thread_numbers"]}
+        self._loop.add_reader(control.fileno(), self._readable)
+        self._loop.add_reader(self._pidfd, self._ended)
+
+    @classmethod
+    async def load(
+        cls,
+        *,
+        mounts: int,
+        places: Sequence[tuple[str, int]],
+        plan: bytes,
+        memory_fd: int,
+        facts: Mapping[str, Any],
+    ) -> Template:
+        """Start a template and build the function's address space in it.
+
+        `mounts` is the mount namespace to start from a copy of, `places` what to mount in it: paths and detached
+        mounts, which are closed here. `memory_fd`, the memory image, stays the caller's and may be closed afterwards.
+
+        Raises:
+            RestoreRefused: this machine differs from the snapshot's.
+            RestoreFailed: a step of the plan failed.
+        """
+        try:
+            check(facts)
+            template = cls._spawn(mounts, facts, os.fstat(memory_fd).st_size)
+            try:
+                await template._build(places, plan, memory_fd)
+            except BaseException:
+                await template.close()
+                raise
+            return template
+        finally:
+            for _, mount in places:
+                os.close(mount)
+
+    @classmethod
+    def _spawn(cls, mounts: int, facts: Mapping[str, Any], size: int) -> Template:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            ours.setblocking(False)
+            try:
+                pid = native.spawn(native.binary(), "template", {_CONTROL_FD: theirs.fileno(), _MOUNTS_FD: mounts})
+            except OSError as error:
+                ours.close()
+                raise RestoreFailed(f"The template process did not start ({error}).", step="spawn") from error
+        # The descriptors that it keeps lie above all of the function's, whose limit is its own.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+        return cls(pid, ours, facts, size)
+
+    async def _build(self, places: Sequence[tuple[str, int]], plan: bytes, memory_fd: int) -> None:
+        if places:
+            entries = b"".join(_ATTACHMENT.pack(path.encode(), 0) for path, _ in places)
+            self._send(_ATTACH, entries, [mount for _, mount in places])
+        plan_fd = _memory_file(plan)
+        try:
+            self._send(_LOAD, b"", [plan_fd, memory_fd])
+        finally:
+            os.close(plan_fd)
+        try:
+            async with asyncio.timeout(_LOAD_LIMIT_S):
+                await self._loaded
+        except TimeoutError:
+            raise RestoreFailed(f"The snapshot was not loaded within {_LOAD_LIMIT_S:.0f} s.", step="load") from None
+        check_files(self.facts, f"/proc/{self.pid}/root")
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can make clones."""
+        return not self._gone.done()
+
+    async def clone(self, request: Request) -> Cloned:
+        """Put a clone into a sandbox.
+
+        Raises:
+            RestoreFailed: the template is gone or could not fork into the sandbox.
+        """
+        number = request.pid or self._choose_number()
+        filters = len(request.seccomp_filter) // _FILTER_BYTES
+        flags = 0 if request.cgroup_fd is None else _HAS_CGROUP
+        body = _PROCESS.pack(request.uid, request.gid, number, flags, filters, 0, 0, 0) + request.seccomp_filter
+        descriptors = [request.sandbox_pidfd, request.connection_fd, request.log_fd]
+        if request.cgroup_fd is not None:
+            descriptors.append(request.cgroup_fd)
+        answer: asyncio.Future[tuple[int, int]] = self._loop.create_future()
+        self._send(_CLONE, body, descriptors)
+        self._waiting.append(answer)
+        try:
+            async with asyncio.timeout(_CLONE_LIMIT_S):
+                pid, pidfd = await asyncio.shield(answer)
+        except TimeoutError:
+            self._kill()
+            raise RestoreFailed("The template process does not answer.", step="clone") from None
+        return Cloned(pid, pidfd, number, self)
+
+    def _choose_number(self) -> int:
+        """A number other than the frozen one: libraries that survive a fork notice it and draw fresh randomness."""
+        while True:
+            number = random.choice(_CLONE_NUMBERS)
+            if number not in self._taken:
+                return number
+
+    def failure_of(self, number: int) -> RestoreFailed | None:
+        """What a clone said before it ended; see `Cloned.failure`."""
+        self._readable()
+        return self._failures.pop(number, None)
+
+    async def close(self) -> None:
+        """End the process; its clones go on. Idempotent."""
+        self._kill()
+        await asyncio.shield(self._gone)
+
+    def _kill(self) -> None:
+        if not self._gone.done():
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _send(self, kind: int, body: bytes, descriptors: Sequence[int]) -> None:
+        packet = _HEADER.pack(kind, _HEADER.size + len(body)) + body
+        try:
+            socket.send_fds(self._control, [packet], descriptors)
+        except OSError as error:
+            raise RestoreFailed(f"The template process is gone ({error}).", step="control") from error
+
+    # -- what the process says --
+
+    def _readable(self) -> None:
+        while not self._gone.done():
+            try:
+                data, ancillary, _, _ = self._control.recvmsg(_PACKET_LIMIT, 1024, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data, ancillary = b"", []
+            if not data:
+                return
+            descriptors = array.array("i")
+            for _, _, value in ancillary:
+                descriptors.frombytes(value[: len(value) // 4 * 4])
+            self._heard(data, list(descriptors))
+
+    def _heard(self, data: bytes, descriptors: list[int]) -> None:
+        kind, _ = _HEADER.unpack_from(data)
+        if kind == _CLONED:
+            self._answer((_NUMBER.unpack_from(data, _HEADER.size)[0], descriptors[0]))
+        elif kind == _LOADED:
+            self._loaded.set_result(None)
+        elif kind in (_FAILED, _BROKEN):
+            error, number, text = _FAILURE.unpack_from(data, _HEADER.size)
+            self._failed(kind, number, _sentence(text.split(b"\0", 1)[0].decode(errors="replace"), error))
+
+    def _answer(self, cloned: tuple[int, int]) -> None:
+        waiting = self._waiting.popleft()
+        if not waiting.done():
+            waiting.set_result(cloned)
+
+    def _failed(self, kind: int, number: int, failure: RestoreFailed) -> None:
+        _logger.warning("%s", failure)
+        if kind == _BROKEN:
+            self._failures[number] = failure
+        elif not self._loaded.done():
+            self._loaded.set_exception(failure)
+        elif self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_exception(failure)
+
+    def _ended(self) -> None:
+        self._readable()
+        self._loop.remove_reader(self._pidfd)
+        self._loop.remove_reader(self._control.fileno())
+        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        os.close(self._pidfd)
+        self._control.close()
+        self._gone.set_result(None)
+        failure = RestoreFailed("The template process ended.", step="template")
+        unanswered: list[asyncio.Future[Any]] = [self._loaded, *self._waiting]
+        for waiting in unanswered:
+            if not waiting.done():
+                waiting.set_exception(failure)
+                waiting.exception()  # whoever waits gets it; where nobody does, asyncio need not warn
+
+
+def _sentence(step: str, error: int) -> RestoreFailed:
+    reason = f" ({os.strerror(error)})" if error else ""
+    return RestoreFailed(f"Restoring stopped at {step}{reason}.", step=step, errno=error)
+
+
+def _memory_file(content: bytes) -> int:
+    descriptor = os.memfd_create("thaw-plan", os.MFD_CLOEXEC)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return descriptor

@@ -1,0 +1,241 @@
+"""Freeze one tiny program in a sandbox and thaw three clones of it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaw import native
+from thaw.environment import control, mounts
+from thaw.environment.launch import Launched, launch, receive, send
+from thaw.environment.seccomp import function_filter
+from thaw.environment.template import FUNCTION_UID, build_template
+from thaw.restore import Template, unpack_folder
+from thaw.snapshot import Capture, FreezeTarget
+
+PROGRAMS = Path(__file__).with_name("programs")
+RUNNER = "/var/task/runner.py"
+_LIMIT_S = 30.0
+
+
+@dataclass(slots=True)
+class Box:
+    """One sandbox of a test, its log, and our end of the connection to the program in it."""
+
+    launched: Launched
+    log: Path
+    log_fd: int
+    tmp: int
+    connection: socket.socket | None = None
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+@asynccontextmanager
+async def box(namespace: int, folder: Path, name: str) -> AsyncIterator[Box]:
+    launched = await launch(native.binary(), namespace, None)
+    log = folder / f"{name}.log"
+    tmp = mounts.memory_filesystem(64, 0o1777)
+    made = Box(launched, log, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), tmp)
+    try:
+        yield made
+    finally:
+        os.kill(launched.pid, 9)
+        launched.control.close()
+        await asyncio.to_thread(_reap, launched)
+        descriptors = [launched.pidfd, launched.listener, launched.routing, launched.server_end, launched.function_end]
+        for descriptor in [*descriptors, made.log_fd, tmp]:
+            if descriptor >= 0:
+                os.close(descriptor)
+        if made.connection is not None:
+            made.connection.close()
+
+
+def _reap(launched: Launched) -> None:
+    os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
+
+
+def interpreter() -> tuple[list[tuple[Path, str]], list[str], dict[str, str]]:
+    """Mounts, command and variables with which this Python runs in a sandbox."""
+    executable = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+    prefix = Path(sys.base_prefix)
+    variables = {"PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/bin:/bin", "HOME": "/tmp"}
+    if prefix == Path("/usr"):
+        return [], [str(executable)], variables
+    inside = "/var/lang/" + str(executable.relative_to(prefix))
+    return [(prefix, "/var/lang")], [inside], {**variables, "LD_LIBRARY_PATH": "/var/lang/lib"}
+
+
+def _shared_places() -> list[tuple[str, int]]:
+    shown, _, _ = interpreter()
+    places = [(target, mounts.read_only_tree(source)) for source, target in shown]
+    return [*places, ("/var/task", mounts.read_only_tree(PROGRAMS))]
+
+
+def _places(found: Box) -> list[tuple[str, int]]:
+    return [*_shared_places(), ("/tmp", os.dup(found.tmp))]
+
+
+async def start(found: Box, program: str) -> None:
+    """Start the program and wait until it has set its state and waits."""
+    places = _places(found)
+    send(found.launched.control, control.attach([path for path, _ in places]), [mount for _, mount in places])
+    for _, mount in places:
+        os.close(mount)
+    _, command, variables = interpreter()
+    who = control.Confinement(FUNCTION_UID, FUNCTION_UID, function_filter(), [control.ResourceLimit(7, 1024, 1024)])
+    send(
+        found.launched.control, control.start(who, "/var/task", [*command, RUNNER, program], variables), [found.log_fd]
+    )
+    listener = socket.socket(fileno=os.dup(found.launched.listener))
+    listener.setblocking(False)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(_LIMIT_S):
+        with listener:
+            found.connection, _ = await loop.sock_accept(listener)
+        line = await _line(found.connection)
+    assert line == {"ready": True}, f"{line}\n{found.output}"
+
+
+async def _line(connection: socket.socket) -> Any:
+    loop = asyncio.get_running_loop()
+    data = b""
+    connection.setblocking(False)
+    while not data.endswith(b"\n"):
+        piece = await loop.sock_recv(connection, 65536)
+        if not piece:
+            return {"ended": True}
+        data += piece
+    return json.loads(data)
+
+
+async def ask(found: Box) -> Any:
+    """Let the program check its state; what it found."""
+    assert found.connection is not None
+    async with asyncio.timeout(_LIMIT_S):
+        await asyncio.get_running_loop().sock_sendall(found.connection, b"check\n")
+        return await _line(found.connection)
+
+
+def function_pid(found: Box) -> int:
+    children = Path(f"/proc/{found.launched.pid}/task/{found.launched.pid}/children").read_text().split()
+    return int(children[0])
+
+
+async def frozen(found: Box) -> Capture:
+    """Freeze the program in a process of its own, as publish does, so that the tests' process traces nobody."""
+    assert found.connection is not None
+    status = os.fstat(found.log_fd)
+    target = FreezeTarget(
+        pid=function_pid(found),
+        sandbox_pid=found.launched.pid,
+        connection_port=found.connection.getpeername()[1],
+        log=(status.st_dev, status.st_ino),
+    )
+    from thaw.snapshot import freeze
+
+    return await asyncio.to_thread(freeze, target)
+
+
+async def template_of(namespace: int, capture: Capture) -> Template:
+    return await Template.load(
+        mounts=namespace, places=_shared_places(), plan=capture.plan, memory_fd=capture.memory, facts=capture.facts
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CloneRequest:
+    sandbox_pidfd: int
+    connection_fd: int
+    log_fd: int
+    cgroup_fd: int | None
+    uid: int
+    gid: int
+    seccomp_filter: bytes
+    pid: int = 0
+
+
+async def thawed(template: Template, found: Box, disk: bytes) -> tuple[int, Any]:
+    """Put a clone into a sandbox; its pid, and what the program found."""
+    places = _places(found)
+    send(found.launched.control, control.attach([path for path, _ in places]), [mount for _, mount in places])
+    for _, mount in places:
+        os.close(mount)
+    while not found.launched.control.getblocking() and _nothing(found):
+        await asyncio.sleep(0.001)
+    unpack_folder(disk, f"/proc/self/fd/{found.tmp}")
+    launched = found.launched
+    request = CloneRequest(
+        launched.pidfd, launched.function_end, found.log_fd, None, FUNCTION_UID, FUNCTION_UID, function_filter()
+    )
+    cloned = await template.clone(request)
+    os.close(launched.function_end)
+    launched.function_end = -1
+    found.connection = socket.socket(fileno=launched.server_end)
+    launched.server_end = -1
+    answer = await ask(found)
+    try:
+        if answer == {"ended": True}:
+            info = await asyncio.to_thread(os.waitid, os.P_PIDFD, cloned.pidfd, os.WEXITED)
+            return cloned.pid, {"ended": str(info), "failure": str(cloned.failure())}
+        return cloned.pid, answer
+    finally:
+        if answer != {"ended": True}:
+            os.kill(cloned.pid, 9)
+            await asyncio.to_thread(os.waitid, os.P_PIDFD, cloned.pidfd, os.WEXITED)
+        os.close(cloned.pidfd)
+
+
+def _nothing(found: Box) -> bool:
+    try:
+        packet = receive(found.launched.control)
+    except BlockingIOError:
+        return True
+    assert packet is not None
+    assert packet.message.kind is control.Kind.ATTACHED, packet
+    return False
+
+
+async def round_trip(program: str, folder: Path, clones: int = 3) -> list[Any]:
+    """Set state, freeze, thaw, check; what each clone found."""
+    namespace = build_template()
+    async with AsyncExitStack() as stack:
+        stack.callback(os.close, namespace)
+        original = await stack.enter_async_context(box(namespace, folder, "original"))
+        await start(original, program)
+        capture = await frozen(original)
+        stack.callback(os.close, capture.memory)
+        template = await template_of(namespace, capture)
+        stack.push_async_callback(template.close)
+        boxes = [await stack.enter_async_context(box(namespace, folder, f"clone{index}")) for index in range(clones)]
+        found = await asyncio.gather(*(thawed(template, each, capture.disk) for each in boxes))
+        return [
+            answer if "failure" not in answer else {**answer, "log": each.output}
+            for (_, answer), each in zip(found, boxes, strict=True)
+        ]
+
+
+def descriptor_count() -> int:
+    """Open descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def set_blocking(descriptor: int) -> None:
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~os.O_NONBLOCK)
