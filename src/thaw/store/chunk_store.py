@@ -1,0 +1,40 @@
+"""The one small interface of every tier and of every policy around a tier."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class ChunkStore(Protocol):
+    """Keeps bytes under names. Every store behaves as tests/contract/test_chunk_store.py says:
+
+    - What `put` has returned for survives a crash of the process and, in L3, of the machine.
+    - A reader sees the whole content or none; a `put` that was interrupted leaves nothing to be seen.
+    - `put` of a name that is there replaces its content; `delete` of one that is not there is no error.
+    - Names are those that `thaw.store.names.check_name` passes; anything else raises `ValueError`.
+    - All may be called at the same time by any number of tasks, threads and processes.
+    """
+
+    async def get(self, id: str) -> bytes:
+        """The content. Raises `ChunkNotFound`, `StoreUnavailable`, or `NotAuthentic` if it is larger than it may be."""
+        ...
+
+    async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
+        """Stores `content`. Raises `StoreFull` or `StoreUnavailable`; then nothing is left behind."""
+        ...
+
+    async def contains(self, id: str) -> bool:
+        """Whether `get` would find it. Raises `StoreUnavailable`."""
+        ...
+
+    async def delete(self, id: str) -> None:
+        """Removes it for good. Raises `StoreUnavailable`."""
+        ...
+
+
+class ListedStore(ChunkStore, Protocol):
+    """A store that can say what it holds; the origin is one."""
+
+    async def names(self) -> list[str]:
+        """All names, in no order. Raises `StoreUnavailable`."""
+        ...

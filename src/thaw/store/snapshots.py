@@ -1,0 +1,258 @@
+"""Whole snapshots: their images as sealed chunks, and the manifest that names them.
+
+A save writes the chunks first and the manifest last, so a snapshot is there completely or not at all. Chunks
+that no manifest names are removed when the last snapshot that had them goes, or by `collect`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from thaw.chunk import (
+    CHUNK_SIZE,
+    ChunkPlace,
+    KeyService,
+    Manifest,
+    Pieces,
+    SealedChunk,
+    Section,
+    open_chunk_into,
+    open_manifest,
+    read_envelope,
+    seal,
+    seal_manifest,
+)
+from thaw.errors import ChunkNotFound, NotAuthentic, StoreError
+from thaw.store.chunk_store import ListedStore
+from thaw.store.guard import Guard
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+LANES = 8
+"""Chunks in flight at once, in either direction."""
+
+
+class SnapshotStore:
+    """Saves and loads snapshots over a store of chunks and a store of manifests (names: snapshot keys)."""
+
+    def __init__(self, chunks: ListedStore, manifests: ListedStore, keys: KeyService, guard: Guard) -> None:
+        self._chunks = chunks
+        self._manifests = manifests
+        self._keys = keys
+        self._guard = guard
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="thaw-seal")
+        self._buffers = threading.local()
+
+    async def save(
+        self, snapshot_key: str, plan: bytes, memory_fd: int, disk: bytes, facts: Mapping[str, Any]
+    ) -> Manifest:
+        """Stores a snapshot; it is durable when this returns. `memory_fd` (any file) must not change meanwhile.
+
+        Raises `StoreFull` or `StoreUnavailable`; then nothing that this save has added is left.
+        """
+        added: set[str] = set()
+        try:
+            async with self._guard.saving():
+                replaced = await self._references(snapshot_key)
+                manifest = await self._save_chunks(snapshot_key, (plan, memory_fd, disk), facts, added)
+                await self._save_manifest(manifest)
+        except BaseException:
+            await self._undo(added)
+            raise
+        if unused := replaced - manifest.chunk_ids():
+            await self._sweep(unused)
+        return manifest
+
+    async def load_manifest(self, snapshot_key: str) -> Manifest:
+        """The manifest of a snapshot.
+
+        Raises `ChunkNotFound` if there is none, `NotAuthentic` if it was altered or is not this snapshot's or this
+        key's, `StoreUnavailable`, or `StoreError` if a newer version of Thaw wrote it.
+        """
+        sealed = await self._manifests.get(snapshot_key)
+        envelope = read_envelope(snapshot_key, sealed)
+        if envelope.key_name != self._keys.name:
+            raise NotAuthentic(
+                f"The snapshot {snapshot_key} was sealed under {envelope.key_name}, and this server has "
+                f"{self._keys.name}: put the right key in place, or publish the version again."
+            )
+        data_key = await self._keys.unwrap(envelope.wrapped_key, _context(snapshot_key))
+        return await self._in_thread(lambda: open_manifest(snapshot_key, envelope, data_key))
+
+    async def read_plan(self, manifest: Manifest) -> bytes:
+        """The restore plan. Raises `ChunkNotFound`, `NotAuthentic`, `StoreUnavailable`."""
+        return await self._read(manifest.plan)
+
+    async def read_disk(self, manifest: Manifest) -> bytes:
+        """The disk image. Raises as `read_plan`."""
+        return await self._read(manifest.disk)
+
+    async def read_memory(self, manifest: Manifest, into_fd: int) -> None:
+        """Fills the file or memfd `into_fd` with the memory image; what is zero stays a hole. Raises as `read_plan`.
+
+        After an error the file's content must not be used.
+        """
+        os.ftruncate(into_fd, 0)
+        os.ftruncate(into_fd, manifest.memory.size)
+        await self._load(manifest.memory, lambda place, piece: _write_fully(into_fd, piece, place.index * CHUNK_SIZE))
+
+    async def delete(self, snapshot_key: str) -> None:
+        """Destroys the manifest, and with it the wrapped data key, at once; then chunks that no other names."""
+        ids = await self._references(snapshot_key)
+        await self._manifests.delete(snapshot_key)
+        await self._sweep(ids)
+
+    async def collect(self) -> int:
+        """Removes chunks that no manifest names, such as those of a save that was killed; returns how many.
+
+        A server calls this when it starts.
+        """
+        return await self._sweep(await self._chunks.names())
+
+    async def snapshot_keys(self) -> list[str]:
+        """All snapshots that are stored."""
+        return await self._manifests.names()
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown()
+
+    async def _save_chunks(
+        self, snapshot_key: str, images: tuple[bytes, int, bytes], facts: Mapping[str, Any], added: set[str]
+    ) -> Manifest:
+        secret = await self._keys.chunk_secret()
+        plan, memory, disk = [await self._save_section(Pieces(image), secret, added) for image in images]
+        return Manifest(snapshot_key=snapshot_key, facts=facts, plan=plan, memory=memory, disk=disk)
+
+    async def _save_section(self, pieces: Pieces, secret: bytes, added: set[str]) -> Section:
+        places: list[ChunkPlace] = []
+
+        async def save_piece(index: int) -> None:
+            sealed = await self._in_thread(lambda: self._seal(pieces, index, secret))
+            if sealed is None:
+                return
+            if sealed.id not in added and not await self._chunks.contains(sealed.id):
+                added.add(sealed.id)
+                await self._chunks.put(sealed.id, sealed.envelope)
+            places.append(ChunkPlace(index, sealed.id, sealed.key, pieces.length(index)))
+
+        await in_lanes(save_piece, pieces.present())
+        return Section(pieces.size, tuple(sorted(places, key=lambda place: place.index)))
+
+    def _seal(self, pieces: Pieces, index: int, secret: bytes) -> SealedChunk | None:
+        piece = pieces.read(index, self._buffer())
+        return None if piece is None else seal(secret, piece)
+
+    async def _save_manifest(self, manifest: Manifest) -> None:
+        data_key = await self._keys.data_key(_context(manifest.snapshot_key))
+        sealed = await self._in_thread(lambda: seal_manifest(manifest, data_key, self._keys.name))
+        await self._manifests.put(manifest.snapshot_key, sealed)
+
+    async def _read(self, section: Section) -> bytes:
+        image = bytearray(section.size)
+
+        def put(place: ChunkPlace, piece: memoryview) -> None:
+            offset = place.index * CHUNK_SIZE
+            image[offset : offset + place.size] = piece
+
+        await self._load(section, put)
+        return bytes(image)
+
+    async def _load(self, section: Section, use: Callable[[ChunkPlace, memoryview], None]) -> None:
+        """Gets and opens every chunk of `section`, several at a time; `use` runs in a thread."""
+
+        async def load_place(place: ChunkPlace) -> None:
+            envelope = await self._chunks.get(place.id)
+            await self._in_thread(lambda: self._open(place, envelope, use))
+
+        await in_lanes(load_place, section.chunks)
+
+    def _open(self, place: ChunkPlace, envelope: bytes, use: Callable[[ChunkPlace, memoryview], None]) -> None:
+        buffer = self._buffer()
+        length = open_chunk_into(place.id, place.key, envelope, buffer)
+        if length != place.size:
+            raise NotAuthentic(
+                f"The chunk {place.id} has {length} bytes, and its place in the snapshot {place.size}: "
+                "publish the version again."
+            )
+        use(place, memoryview(buffer)[:length])
+
+    async def _undo(self, added: set[str]) -> None:
+        try:
+            await self._sweep(added)
+        except StoreError as error:  # the save's own error is the one to tell; `collect` removes these later
+            logger.warning("Chunks of a failed save stay for now: %s", error)
+
+    async def _sweep(self, candidates: Iterable[str]) -> int:
+        """Deletes those of the chunks `candidates` that no manifest names; none if a manifest cannot be read."""
+        unused = set(candidates)
+        if not unused:
+            return 0
+        async with self._guard.sweeping():
+            try:
+                for snapshot_key in await self._manifests.names():
+                    unused -= await self._references(snapshot_key)
+            except StoreError as error:
+                logger.warning("Unused chunks stay for now: %s", error)
+                return 0
+            await in_lanes(self._chunks.delete, unused)
+        return len(unused)
+
+    async def _references(self, snapshot_key: str) -> set[str]:
+        """Ids of the chunks that a snapshot's manifest names; none if it is absent or cannot be a manifest."""
+        try:
+            sealed = await self._manifests.get(snapshot_key)
+            return set(read_envelope(snapshot_key, sealed).chunk_ids)
+        except ChunkNotFound:
+            return set()
+        except NotAuthentic as error:
+            logger.warning("%s", error)
+            return set()
+
+    def _buffer(self) -> bytearray:
+        """This thread's room for one piece: fresh memory for every chunk would cost more than the sealing."""
+        if not hasattr(self._buffers, "piece"):
+            self._buffers.piece = bytearray(CHUNK_SIZE)
+        piece: bytearray = self._buffers.piece
+        return piece
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+Item = TypeVar("Item")
+
+
+async def in_lanes(
+    work: Callable[[Item], Coroutine[Any, Any, None]], items: Iterable[Item], lanes: int = LANES
+) -> None:
+    """Runs `work` on every item, at most `lanes` at a time; the first error stops the rest and is raised."""
+    rest: Iterator[Item] = iter(items)
+
+    async def lane() -> None:
+        for item in rest:
+            await work(item)
+
+    tasks = [asyncio.create_task(lane()) for _ in range(lanes)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _context(snapshot_key: str) -> dict[str, str]:
+    return {"thaw:snapshot": snapshot_key}
+
+
+def _write_fully(descriptor: int, piece: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(piece):
+        done += os.pwrite(descriptor, piece[done:], offset + done)
