@@ -61,8 +61,9 @@ class Settings(BaseSettings):
     """Empty sandboxes that are kept ready."""
     max_environments: int = Field(default=1000, ge=1)
     """Execution environments at one time; Lambda's default concurrency of an account is 1000."""
-    idle_timeout_s: float = Field(default=300, gt=0)
-    """An environment without a call for this long is closed."""
+    idle_timeout_s: float = Field(default=300, ge=0)
+    """An environment without a call for this long is closed; 0 closes it after each call, so that every call gets a
+    fresh one (for demonstrations and measurements)."""
 
     init_limit_s: float = Field(default=10, gt=0)
     """Limit of an on-demand Init phase (Lambda: 10 s)."""

@@ -42,5 +42,6 @@ def serve(
         idle_timeout_s=idle_timeout_s,
         log_level=log_level,
     )
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("thaw").setLevel(settings.log_level.upper())
     uvloop.run(run(settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,7 +34,7 @@ class SnapshotSaving(Protocol):
     """`SnapshotStore`: keeps a snapshot under its key."""
 
     async def save(
-        self, snapshot_key: str, plan: bytes, memory_fd: int, disk: bytes, facts: dict[str, Any]
+        self, snapshot_key: str, plan: bytes, memory_fd: int, disk: bytes, facts: Mapping[str, Any]
     ) -> object: ...
 
 
@@ -101,10 +102,19 @@ class Snapshotting:
             await environment.close()
 
     async def _save(self, configuration: Configuration, captured: Captured) -> str:
-        key = f"{configuration.function_name}-{configuration.version}-{uuid.uuid4().hex}"
+        key = snapshot_key(configuration)
         plan, disk = await asyncio.to_thread(captured.plan), await asyncio.to_thread(captured.disk)
         await self._snapshots.save(key, plan, captured.memory_fd, disk, captured.facts)
         return key
+
+
+def snapshot_key(configuration: Configuration) -> str:
+    """The name of the version's next snapshot.
+
+    The first one's is always the same, so that a publish that was cut off and is done again replaces what it left.
+    """
+    name = f"snapshot-{configuration.function_name}-{configuration.version}-{configuration.function_id}"
+    return name if configuration.snapshot_key is None else f"{name}-{uuid.uuid4().hex}"
 
 
 def _log_pipe(pid: int) -> tuple[int, int]:

@@ -1,0 +1,244 @@
+"""The composition root: settings in, a running server out.
+
+::
+
+    async with Server(read_settings(port=0)) as server:
+        print(server.url)
+
+Parts are started from the ground up (catalog, store, sandboxes, publish and invoke, the AWS front) and stopped in the
+opposite order: no new requests, running calls end, environments close, the catalog is closed last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Self
+
+import uvicorn
+
+from thaw.api.application import create_application
+from thaw.catalog.catalog import Catalog
+from thaw.catalog.configuration import Configuration
+from thaw.config import Settings
+from thaw.environment.pool import SandboxPool
+from thaw.environment.settings import WorkerSettings
+from thaw.errors import ConfigurationError
+from thaw.invoke.invoking import Invoker
+from thaw.invoke.launching import Launching
+from thaw.invoke.restoring import Restoring
+from thaw.publish.code import CodeFolders
+from thaw.publish.lifecycle import Publisher
+from thaw.publish.preparation import Preparation
+from thaw.publish.snapshotting import Snapshotting, TakingLimits
+from thaw.runtimes import Runtimes
+from thaw.store.origin import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+# How long running calls may go on after SIGTERM; Lambda's longest call would keep a server for 15 minutes.
+DRAIN_S = 30
+LISTEN_BACKLOG = 2048
+# Frees the worker's memory of snapshots beyond this share of the machine's.
+RESIDENT_SHARE = 0.5
+
+
+class Server:
+    """One server: use it as an asynchronous context manager, on the event loop of the main thread.
+
+    Entering it raises ConfigurationError where another server has the state folder or the port is taken, and
+    SandboxError where this machine cannot run functions.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = ""
+        self.catalog: Catalog
+        self.store: Store
+        self.invoker: Invoker
+        self.publisher: Publisher
+        self._restoring: Restoring
+        self._parts = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as parts:
+            await self._start(parts)
+            self._parts = parts.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._parts.aclose()
+
+    async def _start(self, parts: AsyncExitStack) -> None:
+        settings = self.settings
+        parts.enter_context(locked(settings.state_dir))
+        listener = parts.enter_context(listening(settings.host, settings.port))
+        self.catalog = Catalog(
+            settings.state_dir / "catalog.sqlite", region=settings.region, account_id=settings.account_id
+        )
+        await self.catalog.open()
+        parts.push_async_callback(self.catalog.close)
+        self.store = await asyncio.to_thread(open_store, settings)
+        parts.callback(self.store.close)
+        pool = await self._start_pool(parts)
+        self._join(pool)
+        parts.push_async_callback(self._restoring.close)
+        self.invoker.start()
+        parts.push_async_callback(self.invoker.close, drain_s=DRAIN_S)
+        parts.push_async_callback(self.publisher.close)
+        await self.publisher.resume()
+        await self._serve(parts, listener)
+
+    async def _start_pool(self, parts: AsyncExitStack) -> SandboxPool:
+        pool = SandboxPool(WorkerSettings(pool_size=self.settings.pool_size, cpu_limit=self.settings.cpu_limit))
+        await pool.start()
+        parts.push_async_callback(pool.close)
+        for warning in pool.warnings:
+            logger.warning(warning)
+        return pool
+
+    def _join(self, pool: SandboxPool) -> None:
+        """Makes publish and invoke; each knows the other's work only as a function that it may call."""
+        settings = self.settings
+        logs = settings.state_dir / "logs"
+        store = self.store
+        folders = CodeFolders(settings.state_dir / "code", store.objects.get)
+        folders.prepare()
+        runtimes = Runtimes(
+            settings.state_dir, region=settings.region, index_url=settings.python_index_url, progress=logger.info
+        )
+        preparation = Preparation(folders, runtimes, region=settings.region, account_id=settings.account_id)
+        launching = Launching(preparation, pool, logs, init_limit_s=settings.init_limit_s)
+        self._restoring = Restoring(
+            preparation,
+            pool,
+            store.snapshots,
+            resident_limit=resident_limit(),
+            restore_limit_s=settings.restore_limit_s,
+            renew=self._renew,
+        )
+        self.invoker = Invoker(
+            launching,
+            self._restoring,
+            max_environments=settings.max_environments,
+            idle_timeout_s=settings.idle_timeout_s,
+        )
+        limits = TakingLimits(init_s=settings.snapshot_init_limit_s)
+        self.publisher = Publisher(
+            catalog=self.catalog,
+            packages=store.objects,
+            folders=folders,
+            preparation=preparation,
+            snapshotting=Snapshotting(preparation, pool, store.snapshots, logs, limits),
+            snapshots=store.snapshots,
+            retire=self.invoker.assignment.retire,
+            forget=self._restoring.forget,
+        )
+
+    def _renew(self, configuration: Configuration) -> None:
+        self.publisher.renew(configuration)
+
+    async def _serve(self, parts: AsyncExitStack, listener: socket.socket) -> None:
+        application = create_application(self.settings, self.catalog, self.publisher, self.invoker)
+        front = _Front(
+            uvicorn.Config(
+                application, loop="none", http="httptools", ws="none", lifespan="off", log_config=None,
+                access_log=False, server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=DRAIN_S,
+                backlog=LISTEN_BACKLOG,
+            )
+        )  # fmt: skip
+        serving = asyncio.create_task(front.serve(sockets=[listener]))
+        parts.push_async_callback(_stop, front, serving)
+        while not front.started:
+            if serving.done():
+                serving.result()
+            await asyncio.sleep(0.001)
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Front(uvicorn.Server):
+    """uvicorn without its signal handlers: when to stop is decided here."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _stop(front: _Front, serving: asyncio.Task[None]) -> None:
+    """No new connections; requests that are being answered get their answer."""
+    front.should_exit = True
+    await serving
+
+
+@contextlib.contextmanager
+def locked(state_dir: Path) -> Iterator[None]:
+    """Holds the state folder for this process; the kernel lets go of it however the process ends."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The state folder {state_dir} cannot be used ({error.strerror}): name another one with --state-dir."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 20, 0).decode().strip()
+        os.close(descriptor)
+        raise ConfigurationError(
+            f"Another server (process {owner}) uses the state folder {state_dir}: stop it, or name another folder with "
+            "--state-dir."
+        ) from None
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket; port 0 takes a free one."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationError(f"{host} is no address of this machine ({error.strerror}): set --host.") from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The server cannot listen on {host} port {port} ({error.strerror}): set --port to a free one, or to 0."
+            ) from error
+        listener.listen(LISTEN_BACKLOG)
+        listener.setblocking(False)
+        yield listener
+
+
+def resident_limit() -> int:
+    """Bytes of snapshots that this worker keeps in memory."""
+    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * RESIDENT_SHARE)
+
+
+async def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; the ready line names the URL."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with Server(settings) as server:
+        print(f"Thaw listens at {server.url} (state in {settings.state_dir})", flush=True)
+        await stopped.wait()
+        logger.info("stopping: running calls may take up to %d s", DRAIN_S)
