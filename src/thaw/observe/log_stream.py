@@ -26,6 +26,11 @@ def timestamp(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
+def _safe(group: str) -> str:
+    """A group's name as a relative path: it may hold slashes and dots, but not lead out of the folder."""
+    return "/".join(part for part in group.split("/") if part not in ("", ".", ".."))
+
+
 class LogStream:
     """Appends lines with their time; one per environment.
 
@@ -39,7 +44,7 @@ class LogStream:
         self.name = stream_name(version)
         self._tail = bytearray()
         self._subscribers: list[Subscriber] = []
-        self._path = folder / group.strip("/") / f"{self.name}.log" if folder else None
+        self._path = folder / _safe(group) / f"{self.name}.log" if folder else None
         self._file: int | None = None
 
     @property
