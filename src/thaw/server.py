@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 # How long running calls may go on after SIGTERM; Lambda's longest call would keep a server for 15 minutes.
 DRAIN_S = 30
 LISTEN_BACKLOG = 2048
+CATALOG_FILE = "catalog.sqlite"
 # Frees the worker's memory of snapshots beyond this share of the machine's.
 RESIDENT_SHARE = 0.5
 
@@ -82,7 +83,7 @@ class Server:
         parts.enter_context(locked(settings.state_dir))
         listener = parts.enter_context(listening(settings.host, settings.port))
         self.catalog = Catalog(
-            settings.state_dir / "catalog.sqlite", region=settings.region, account_id=settings.account_id
+            settings.state_dir / CATALOG_FILE, region=settings.region, account_id=settings.account_id
         )
         await self.catalog.open()
         parts.push_async_callback(self.catalog.close)

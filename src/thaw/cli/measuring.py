@@ -154,15 +154,17 @@ def read_clone_memory(pid: int) -> CloneMemory:
     return CloneMemory(values["Private_Dirty"], values["Pss"])
 
 
-def memory_of_clones(state_dir: Path, function: str, qualifier: str, count: int) -> list[CloneMemory]:
+def memory_of_clones(state_dir: Path, function: str, qualifier: str, count: int, payload: bytes) -> list[CloneMemory]:
     """Starts the server on `state_dir` in this process, lets `count` clones serve two calls each, and reads what each
     then holds while all of them exist."""
     import uvloop
 
-    return uvloop.run(_memory_of_clones(state_dir, function, qualifier, count))
+    return uvloop.run(_memory_of_clones(state_dir, function, qualifier, count, payload))
 
 
-async def _memory_of_clones(state_dir: Path, function: str, qualifier: str, count: int) -> list[CloneMemory]:
+async def _memory_of_clones(
+    state_dir: Path, function: str, qualifier: str, count: int, payload: bytes
+) -> list[CloneMemory]:
     from thaw.config import read_settings
     from thaw.environment.invocation import Invocation
     from thaw.server import Server
@@ -174,9 +176,37 @@ async def _memory_of_clones(state_dir: Path, function: str, qualifier: str, coun
         clones = [await assignment.obtain(fleet, uuid.uuid4().hex) for _ in range(count)]
         for clone in clones * 2:
             request = str(uuid.uuid4())
-            await clone.invoke(Invocation(request_id=request, payload=b"{}", invoked_arn=configuration.function_arn))
+            await clone.invoke(Invocation(request_id=request, payload=payload, invoked_arn=configuration.function_arn))
         await asyncio.sleep(0.1)
         found = [read_clone_memory(clone.host_pid) for clone in clones]
         for clone in clones:
             assignment.give_back(fleet, clone, usable=True)
     return found
+
+
+def size_of_snapshot(state_dir: Path, function: str, qualifier: str) -> SnapshotSize:
+    """Reads the manifest of a version's snapshot."""
+    return asyncio.run(_size_of_snapshot(state_dir, function, qualifier))
+
+
+async def _size_of_snapshot(state_dir: Path, function: str, qualifier: str) -> SnapshotSize:
+    from thaw.catalog.catalog import Catalog
+    from thaw.config import read_settings
+    from thaw.server import CATALOG_FILE
+    from thaw.store.origin import open_store
+
+    settings = read_settings(state_dir=state_dir)
+    catalog = Catalog(state_dir / CATALOG_FILE, region=settings.region, account_id=settings.account_id)
+    await catalog.open()
+    store = open_store(settings)
+    try:
+        key = (await catalog.version(function, qualifier)).snapshot_key
+        if key is None:
+            raise CallFailed(f"{function}:{qualifier} has no snapshot.")
+        manifest = await store.snapshots.load_manifest(key)
+    finally:
+        store.close()
+        await catalog.close()
+    sections = (manifest.memory, manifest.plan, manifest.disk)
+    distinct = {place.id: place.size for section in sections for place in section.chunks}
+    return SnapshotSize(manifest.memory.size, manifest.plan.size, manifest.disk.size, sum(distinct.values()))

@@ -1,0 +1,181 @@
+"""`thaw demo`: one real function, without and with SnapStart, and what the difference is on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from thaw.cli.example import Example
+    from thaw.cli.measuring import CloneMemory, Sample, SnapshotSize
+
+FUNCTION = "my-function"
+CLONES = 8
+# The oldest runtime for which AWS offers SnapStart.
+OLDEST_ON_AWS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything that the demonstration measured; `publish_s` is of the SnapStart version, Init included."""
+
+    cold: list[Sample]
+    restored: list[Sample]
+    publish_s: float
+    snapshot: SnapshotSize
+    clones: list[CloneMemory]
+
+
+def demo(
+    calls: Annotated[int, typer.Option(help="Fresh environments per version", min=2)] = 30,
+) -> None:
+    """Publish a function without and with SnapStart, call both on fresh environments, and show the difference."""
+    from rich.console import Console
+
+    from thaw.cli.example import build_example
+
+    console = Console(highlight=False)
+    with _temporary_state() as state_dir, _progress(console) as step:
+        example = build_example(state_dir, step)
+        outcome = _measure(example, state_dir, calls, step)
+    _show(console, example, outcome)
+
+
+@contextmanager
+def _temporary_state() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="thaw-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str], None]]:
+    """A spinner with what is being done; each step that is over stays as a line."""
+    with console.status("starting") as status:
+
+        def step(text: str) -> None:
+            console.print(f"[green]•[/] {text}")
+            status.update(text)
+
+        yield step
+
+
+def _measure(example: Example, state_dir: Path, calls: int, step: Callable[[str], None]) -> Outcome:
+    from thaw.cli.measuring import boto_caller, in_turn, memory_of_clones, size_of_snapshot, wait_active
+    from thaw.cli.process import lambda_client, serving
+
+    step("starting a server on a free loopback port")
+    with serving(state_dir, idle_timeout_s=0) as server:
+        client = lambda_client(server.url)
+        step(f"creating the function with boto3 ({len(example.package) / 2**20:.1f} MiB, {example.runtime})")
+        create(client, example)
+        wait_active(client, FUNCTION)
+        publish_s = _publish_both(client, step)
+        step(f"calling version 1 and version 2 in turn, {calls} times each, every time in a fresh environment")
+        caller = boto_caller(client, FUNCTION, example.payload)
+        samples = in_turn(caller, ["1", "2"], calls)
+    step(f"starting the server again on the same state, and looking into {CLONES} idle clones")
+    clones = memory_of_clones(state_dir, FUNCTION, "2", CLONES, example.payload)
+    size = size_of_snapshot(state_dir, FUNCTION, "2")
+    return Outcome(samples["1"], samples["2"], publish_s, size, clones)
+
+
+def create(client: Any, example: Example) -> None:
+    """Creates the example function through a boto3 client."""
+    client.create_function(
+        FunctionName=FUNCTION, Runtime=example.runtime, Handler=example.handler, MemorySize=1769, Timeout=60,
+        Role="arn:aws:iam::000000000000:role/demo", Code={"ZipFile": example.package},
+    )  # fmt: skip
+
+
+def _publish_both(client: Any, step: Callable[[str], None]) -> float:
+    from thaw.cli.measuring import publish, wait_active
+
+    step("publishing version 1, without SnapStart")
+    publish(client, FUNCTION)
+    client.update_function_configuration(FunctionName=FUNCTION, SnapStart={"ApplyOn": "PublishedVersions"})
+    wait_active(client, FUNCTION)
+    step("publishing version 2, with SnapStart: Init runs once, then the process is frozen")
+    return publish(client, FUNCTION)[1]
+
+
+def _show(console: Console, example: Example, outcome: Outcome) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{example.title}, {len(outcome.cold)} fresh environments each (ms)", title_justify="left")
+    for heading in ("", "p50", "p99", "max"):
+        table.add_column(heading, justify="right" if heading else "left")
+    rows = _rows(outcome)
+    for name, values in rows.items():
+        table.add_row(name, *(f"{value:,.1f}" for value in _three(values)))
+    cold, restored = rows["first response, version 1 (cold start)"], rows["first response, version 2 (restored)"]
+    table.add_section()
+    ratios = [before / after for before, after in zip(_three(cold), _three(restored), strict=True)]
+    table.add_row("[bold]faster by[/]", *(f"[bold]{ratio:,.0f}×[/]" for ratio in ratios))
+    console.print()
+    console.print(table)
+    _show_sizes(console, outcome)
+    _show_next(console, example)
+
+
+def _rows(outcome: Outcome) -> dict[str, list[float]]:
+    """Durations by name; those of Init and Restore are Lambda's own log lines, the others the caller's clock."""
+    from thaw.cli.measuring import reported
+
+    return {
+        "Init, version 1": reported(outcome.cold, "Init Duration"),
+        "Restore, version 2": reported(outcome.restored, "Restore Duration"),
+        "first response, version 1 (cold start)": [sample.caller_ms for sample in outcome.cold],
+        "first response, version 2 (restored)": [sample.caller_ms for sample in outcome.restored],
+    }
+
+
+def _three(values: list[float]) -> tuple[float, float, float]:
+    from thaw.cli.figures import quantile
+
+    return quantile(values, 0.5), quantile(values, 0.99), max(values)
+
+
+def _show_sizes(console: Console, outcome: Outcome) -> None:
+    from thaw.cli.figures import quantile
+
+    mib = 2**20
+    size = outcome.snapshot
+    private = quantile([clone.private_dirty_mib for clone in outcome.clones], 0.5)
+    console.print(
+        f"Publishing the snapshot took {outcome.publish_s:.2f} s, Init included.\n"
+        f"The snapshot: {size.memory / mib:.1f} MiB of memory, {size.plan / 1024:.0f} KiB of restore plan, "
+        f"{size.disk / 1024:.0f} KiB of /tmp; {size.stored / mib:.1f} MiB stored, sealed with AES-256-GCM.\n"
+        f"Memory of an idle clone after two calls: {private:.1f} MiB of its own (median of {len(outcome.clones)}); "
+        "the rest is shared by all clones."
+    )
+
+
+def _show_next(console: Console, example: Example) -> None:
+    console.print(
+        "\nGo on by yourself:\n\n"
+        "  thaw serve &\n"
+        "  export AWS_ENDPOINT_URL=http://127.0.0.1:3001 AWS_DEFAULT_REGION=us-east-1\n"
+        "  export AWS_ACCESS_KEY_ID=thaw AWS_SECRET_ACCESS_KEY=thaw\n"
+        f"  aws lambda create-function --function-name {FUNCTION} --runtime {example.runtime} "
+        f"--handler {example.handler} \\\n"
+        "      --role arn:aws:iam::000000000000:role/any --memory-size 1769 --timeout 60 "
+        f"--zip-file fileb://{example.file}\n"
+        f"  aws lambda update-function-configuration --function-name {FUNCTION} "
+        "--snap-start ApplyOn=PublishedVersions\n"
+        f"  aws lambda publish-version --function-name {FUNCTION}\n"
+        f"  aws lambda wait published-version-active --function-name {FUNCTION} --qualifier 1\n"
+        f"  aws lambda invoke --function-name {FUNCTION} --qualifier 1 answer.json && cat answer.json\n",
+        soft_wrap=True,
+    )
