@@ -331,6 +331,11 @@ class Environment:
         return self._host_pid
 
     @property
+    def log_pipe(self) -> tuple[int, int]:
+        """Device and inode of the pipe that the function has as stdout and stderr; a clone gets another one."""
+        return self._pipe.identity
+
+    @property
     def init_pid(self) -> int:
         """PID 1 of the sandbox, as this process numbers it."""
         return self._sandbox.init_pid

@@ -35,6 +35,12 @@ class LogPipe:
         os.set_blocking(self._read_end, False)
         self._loop.add_reader(self._read_end, self._readable)
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode, by which the function's ends of the pipe can be recognised."""
+        status = os.fstat(self._read_end)
+        return status.st_dev, status.st_ino
+
     def close_write_end(self) -> None:
         """The function has its own copy."""
         if self.write_end >= 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,13 +88,12 @@ class Snapshotting:
     async def _capture(self, capture: Capture, settings: FunctionSettings, log: LogStream) -> Captured:
         environment = await Environment.launch(await self._pool.take(), settings, log)
         try:
-            pipe = _log_pipe(environment.host_pid)
             await environment.initialised(max(self._limits.init_s, settings.timeout_s))
             target = FreezeTarget(
                 pid=environment.host_pid,
                 sandbox_pid=environment.init_pid,
                 connection_port=environment.runtime_connection_port,
-                log=pipe,
+                log=environment.log_pipe,
             )
             return await capture.freeze(target, limit_s=self._limits.freeze_s)
         finally:
@@ -115,15 +113,6 @@ def snapshot_key(configuration: Configuration) -> str:
     """
     name = f"snapshot-{configuration.function_name}-{configuration.version}-{configuration.function_id}"
     return name if configuration.snapshot_key is None else f"{name}-{uuid.uuid4().hex}"
-
-
-def _log_pipe(pid: int) -> tuple[int, int]:
-    """Device and inode of the pipe that the process was started with as its stdout; (0, 0) where it has ended."""
-    try:
-        pipe = os.stat(f"/proc/{pid}/fd/1")
-    except (FileNotFoundError, ProcessLookupError):
-        return 0, 0
-    return pipe.st_dev, pipe.st_ino
 
 
 def environment_facts(settings: FunctionSettings) -> dict[str, str]:
