@@ -11,22 +11,20 @@ whatever happens to the writer.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from thaw.errors import ChunkNotFound, NotAuthentic, StoreError, StoreFull, StoreUnavailable
 from thaw.store.durable import remove_abandoned, replace_file
 from thaw.store.names import check_name
+from thaw.store.threads import in_thread
 
 INCOMING = "incoming"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-Result = TypeVar("Result")
 
 
 class Folder:
@@ -42,23 +40,23 @@ class Folder:
 
     async def get(self, id: str) -> bytes:
         """The content of `id`, as `ChunkStore.get`."""
-        return await self._in_thread(lambda: self._read(self._path(id), id))
+        return await in_thread(self._threads, lambda: self._read(self._path(id), id))
 
     async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
         """Writes `id`, as `ChunkStore.put`; it is on the disk when this returns."""
-        await self._in_thread(lambda: self._write(self._path(id), content))
+        await in_thread(self._threads, lambda: self._write(self._path(id), content))
 
     async def contains(self, id: str) -> bool:
         """Whether `id` is there."""
-        return await self._in_thread(lambda: self._exists(self._path(id)))
+        return await in_thread(self._threads, lambda: self._exists(self._path(id)))
 
     async def delete(self, id: str) -> None:
         """Removes `id`, if it is there."""
-        await self._in_thread(lambda: self._remove(self._path(id)))
+        await in_thread(self._threads, lambda: self._remove(self._path(id)))
 
     async def names(self) -> list[str]:
         """Every name that is there."""
-        return await self._in_thread(self._list)
+        return await in_thread(self._threads, self._list)
 
     def remove_abandoned(self) -> None:
         """Removes what writers that no longer run left half-written. Call it when a server starts."""
@@ -68,9 +66,6 @@ class Folder:
     def close(self) -> None:
         """Ends the threads, after the work that they have."""
         self._threads.shutdown()
-
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _path(self, id: str) -> Path:
         return self.root / check_name(id)[:2] / id

@@ -88,15 +88,16 @@ def _create(path: Path) -> bytes:
     part = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         make_folder(path.parent)
-        _write_new(part, LAYOUT.pack(MAGIC, VERSION, bytes(10), secrets.token_bytes(32)))
-        _link(part, path)
+        try:
+            _write_new(part, LAYOUT.pack(MAGIC, VERSION, bytes(10), secrets.token_bytes(32)))
+            _link(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigurationError(
             f"The key file {path} cannot be made, because {_reason(error)}: "
             "make its folder writable, or set THAW_STATE_DIR to another one."
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
     return _read(path)
 
 

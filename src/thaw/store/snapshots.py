@@ -31,6 +31,7 @@ from thaw.chunk import (
 from thaw.errors import ChunkNotFound, NotAuthentic, StoreError
 from thaw.store.chunk_store import ListedStore
 from thaw.store.guard import Guard
+from thaw.store.threads import in_thread
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -223,7 +224,7 @@ class SnapshotStore:
         return piece
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await in_thread(self._threads, work)
 
 
 Item = TypeVar("Item")

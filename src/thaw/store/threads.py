@@ -1,0 +1,27 @@
+"""Blocking work in threads, which is never abandoned half-way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+async def in_thread(threads: Executor, work: Callable[[], Result]) -> Result:
+    """What `work` returns, run in one of `threads`.
+
+    A thread cannot be cancelled. If the caller is, this waits for the work's end before it passes the cancellation
+    on: otherwise a file could appear after its save was undone, or bytes arrive in a descriptor that was closed and
+    given to something else.
+    """
+    future = asyncio.get_running_loop().run_in_executor(threads, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # the caller is gone and will not ask for it
+        raise
