@@ -161,14 +161,20 @@ async def test_a_function_that_lambda_would_not_take(front, members, message):
     assert (await front.ask("GET", path("f"))).status == 404
 
 
-async def test_a_timeout_beyond_lambdas_is_a_validation_error(front):
-    reply = await front.ask("POST", "/2015-03-31/functions", creation(Timeout=901))
-    assert reply.error == (
-        400,
-        "ValidationException",
-        "1 validation error detected: Value '901' at 'timeout' failed to satisfy constraint: "
-        "Member must have value less than or equal to 900",
-    )
+@pytest.mark.parametrize(
+    ("members", "failure"),
+    [
+        ({"Timeout": 901}, "Value '901' at 'timeout' failed to satisfy constraint: {} 900"),
+        (
+            {"EphemeralStorage": {"Size": 10241}},
+            "Value '10241' at 'ephemeralStorage.size' failed to satisfy constraint: {} 10240",
+        ),
+    ],
+)
+async def test_limits_of_ordinary_functions_are_narrower_than_the_models(front, members, failure):
+    reply = await front.ask("POST", "/2015-03-31/functions", creation(**members))
+    expected = failure.format("Member must have value less than or equal to")
+    assert reply.error == (400, "ValidationException", f"1 validation error detected: {expected}")
 
 
 async def test_an_environment_beyond_4_kb_is_refused(front):

@@ -83,7 +83,7 @@ class Aliases:
         return json_response(200, {"NextMarker": marker, "Aliases": [members.alias_document(item) for item in page]})
 
     def _name(self, arguments: Any) -> str:
-        return self._identifiers.read_unqualified(arguments.function_name)
+        return self._identifiers.read(arguments.function_name).name
 
 
 def _weights(arguments: Any) -> dict[str, float] | None:

@@ -120,21 +120,22 @@ def check_rules(configuration: Configuration) -> None:
 
 
 def _check_limits(configuration: Configuration) -> None:
-    if configuration.timeout > _LONGEST_TIMEOUT:
-        raise ServiceError(
-            "ValidationException",
-            f"1 validation error detected: Value '{configuration.timeout}' at 'timeout' failed to satisfy constraint: "
-            f"Member must have value less than or equal to {_LONGEST_TIMEOUT}",
-        )
-    storage = configuration.ephemeral_storage
-    for member, value, limit in (
-        ("MemorySize", configuration.memory_size, _MOST_MEMORY),
-        ("EphemeralStorage.Size", storage, _MOST_STORAGE),
+    """Limits that are narrower than the model's; Lambda words that of the memory in its own way."""
+    for path, value, limit in (
+        ("timeout", configuration.timeout, _LONGEST_TIMEOUT),
+        ("ephemeralStorage.size", configuration.ephemeral_storage, _MOST_STORAGE),
     ):
         if value > limit:
-            raise refuse(
-                f"'{member}' value failed to satisfy constraint: Member must have value less than or equal to {limit}"
+            raise ServiceError(
+                "ValidationException",
+                f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: "
+                f"Member must have value less than or equal to {limit}",
             )
+    if configuration.memory_size > _MOST_MEMORY:
+        raise refuse(
+            "'MemorySize' value failed to satisfy constraint: "
+            f"Member must have value less than or equal to {_MOST_MEMORY}"
+        )
 
 
 def _check_runtime(runtime: str) -> None:
