@@ -19,7 +19,7 @@ from thaw.environment.settings import FunctionSettings, WorkerSettings
 from thaw.observe.log_stream import LogStream
 
 # Speaks the Runtime API as the AWS client does: one module, one handler, errors posted with their type.
-CLIENT = '''
+CLIENT = """
 import http.client, importlib, json, os, sys, traceback
 sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
 api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
@@ -53,7 +53,7 @@ while True:
         continue
     sys.stdout.flush()
     call("POST", f"invocation/{request}/response", result)
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def log_lines(environment: Environment) -> list[str]:
 def running(pid: int) -> bool:
     """Whether a process of that number exists (a zombie does not count)."""
     try:
-        return f"/proc/{pid}/stat" and Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sandboxes import Workshop, call, is_root, log_lines, running, workshop
 
+from sandboxes import Workshop, call, is_root, log_lines, running, workshop
 from thaw.environment.execution import Environment, Phase
 from thaw.errors import InitFailed, InitTimedOut, SandboxError
 
@@ -146,7 +146,7 @@ async def test_allocating_forever_is_out_of_memory_and_harms_nobody(shop: Worksh
 
 async def test_forking_forever_meets_the_process_limit(tmp_path: Path) -> None:
     code = body(
-        "count = 0\ntry:\n    while True:\n        if os.fork() == 0:\n            time.sleep(600)\n        count += 1\n"
+        "count = 0\ntry:\n    while True:\n        if os.fork() == 0:\n            time.sleep(99)\n        count += 1\n"
         "except BlockingIOError as error:\n    return count"
     )
     async with workshop(tmp_path, process_limit=64) as shop:
@@ -171,7 +171,9 @@ async def test_printing_forever_is_bounded(tmp_path: Path) -> None:
         path = environment.log.path
         assert path is not None
         assert path.stat().st_size < 500_000
-        assert re.search(rb"Thaw dropped \d+ bytes of this invocation's log because it is limited to 300000", result.log_tail)
+        assert re.search(
+            rb"Thaw dropped \d+ bytes of this invocation's log because it is limited to 300000", result.log_tail
+        )
 
 
 async def test_a_line_without_end_does_not_grow(tmp_path: Path) -> None:
@@ -199,7 +201,8 @@ async def test_an_import_error_fails_init_with_the_runtimes_document(shop: Works
     assert json.loads(raised.value.payload)["errorMessage"] == "No module named 'nothing_of_that_name'"
     last = log_lines(environment)[-1]
     assert re.fullmatch(
-        r"INIT_REPORT Init Duration: \d+\.\d\d ms\tPhase: init\tStatus: error\tError Type: Runtime\.ImportModuleError", last
+        r"INIT_REPORT Init Duration: \d+\.\d\d ms\tPhase: init\tStatus: error\tError Type: Runtime\.ImportModuleError",
+        last,
     )
     with pytest.raises(SandboxError, match="is not idle"):
         await call(environment)
@@ -227,7 +230,7 @@ async def test_a_missing_interpreter_is_a_sentence(shop: Workshop) -> None:
     absent = settings.runtime
     object.__setattr__(absent, "argv", ("/var/lang/bin/absent",))
     environment = await shop.launched(ECHO, runtime=absent)
-    with pytest.raises((InitFailed, SandboxError), match="absent|exited"):
+    with pytest.raises((InitFailed, SandboxError), match=r"absent|exited"):
         await environment.initialised(5.0)
 
 
@@ -344,7 +347,7 @@ async def test_requests_that_the_state_or_the_router_refuses(shop: Workshop) -> 
 
 async def test_tmp_is_private_writable_and_bounded(shop: Workshop) -> None:
     code = body(
-        "try:\n    with open('/tmp/f', 'wb') as f:\n        f.write(bytes(event << 20))\n    return os.listdir('/tmp')\n"
+        "try:\n    with open('/tmp/f', 'wb') as f:\n        f.write(bytes(event<<20))\n    return os.listdir('/tmp')\n"
         "except OSError as error:\n    return error.errno"
     )
     one, other = await shop.ready(code, ephemeral_mib=32), await shop.ready(code, ephemeral_mib=32)

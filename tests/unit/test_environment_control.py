@@ -22,7 +22,16 @@ def test_numbers_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x11\0\0\0", packet(99), packet(17), packet(17, bytes(4), size=99), packet(1, bytes(128)), packet(19, b"xx")]
+    "data",
+    [
+        b"",
+        b"\x11\0\0\0",
+        packet(99),
+        packet(17),
+        packet(17, bytes(4), size=99),
+        packet(1, bytes(128)),
+        packet(19, b"xx"),
+    ],
 )
 def test_what_is_no_packet_is_refused(data: bytes) -> None:
     with pytest.raises(SandboxError, match="not understood"):

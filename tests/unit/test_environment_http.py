@@ -12,7 +12,9 @@ from thaw.environment.runtime_api.conversation import Conversation, State
 from thaw.environment.runtime_api.http import ACCEPTED, BODY_LIMIT, NOT_FOUND, BadRequest, Request, RequestReader
 
 POST = b"POST /a/b?x=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nX-Thing:  v \r\n\r\nhello"
-CHUNKED = b"POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;note=1\r\ndefg\r\n0\r\nTrailer: t\r\n\r\n"
+CHUNKED = (
+    b"POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;note=1\r\ndefg\r\n0\r\nTrailer: t\r\n\r\n"
+)
 GET = b"GET /d HTTP/1.1\r\n\r\n"
 
 
@@ -68,8 +70,7 @@ def test_a_body_over_the_limit_is_counted_but_not_kept() -> None:
 def test_a_sender_that_waits_for_100_continue_is_told_once() -> None:
     reader = RequestReader()
     assert reader.feed(b"POST /r HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n") == []
-    assert reader.expects_continue
-    assert not reader.expects_continue
+    assert [reader.expects_continue, reader.expects_continue] == [True, False]
     assert len(reader.feed(b"ok")) == 1
 
 
@@ -238,7 +239,12 @@ def test_routes_of_snap_start_are_absent_elsewhere(conversation: Conversation, w
 def test_credentials(conversation: Conversation, wire: Wire) -> None:
     path = "/2021-04-23/credentials"
     answer = ask(conversation, wire, "GET", path, authorization="secret")
-    assert set(json.loads(answer.partition(b"\r\n\r\n")[2])) == {"AccessKeyId", "SecretAccessKey", "Token", "Expiration"}
+    assert set(json.loads(answer.partition(b"\r\n\r\n")[2])) == {
+        "AccessKeyId",
+        "SecretAccessKey",
+        "Token",
+        "Expiration",
+    }
     for wrong in ("", "Bearer secret", "secre"):
         assert status(ask(conversation, wire, "GET", path, authorization=wrong)) == 404
     conversation.token = ""
@@ -250,6 +256,7 @@ def test_too_large_a_response(conversation: Conversation, wire: Wire) -> None:
     conversation.dispatch(CALL, 1)
     request = Request(b"POST", BASE + "invocation/r-1/response", {}, bytearray(), BODY_LIMIT + 1)
     assert status(route(conversation, request, wire) or b"") == 413
-    kind, document = wire.heard[-1]  # type: ignore[misc]  # a tuple, as runtime_failed puts it
-    assert kind == "Function.ResponseSizeTooLarge"
-    assert "6291556 bytes" in json.loads(document)["errorMessage"]
+    heard = wire.heard[-1]
+    assert isinstance(heard, tuple)
+    assert heard[0] == "Function.ResponseSizeTooLarge"
+    assert "6291556 bytes" in json.loads(heard[1])["errorMessage"]

@@ -30,7 +30,9 @@ def decide(number: int, *arguments: int, architecture: int = AUDIT_ARCH_X86_64) 
         elif operation == 0x05:
             place += operand
         else:
-            met = {0x15: accumulator == operand, 0x35: accumulator >= operand, 0x45: bool(accumulator & operand)}[operation]
+            met = {0x15: accumulator == operand, 0x35: accumulator >= operand, 0x45: bool(accumulator & operand)}[
+                operation
+            ]
             place += when_true if met else when_false
 
 
@@ -54,16 +56,32 @@ def test_lists_do_not_overlap() -> None:
     assert len(set(ALLOWED.values())) == len(ALLOWED)
 
 
-@pytest.mark.parametrize("name", ["ptrace", "mount", "setns", "unshare", "bpf", "keyctl", "userfaultfd", "io_uring_setup"])
+@pytest.mark.parametrize(
+    "name", ["ptrace", "mount", "setns", "unshare", "bpf", "keyctl", "userfaultfd", "io_uring_setup"]
+)
 def test_the_dangerous_ones_are_on_the_list(name: str) -> None:
     assert name in REFUSED
 
 
 @pytest.mark.parametrize(
     "name",
-    ["set_tid_address", "set_robust_list", "rseq", "sigaltstack", "arch_prctl", "rt_sigreturn", "rt_sigprocmask", "futex",
-     "munmap", "exit", "exit_group", "membarrier", "prctl", "get_robust_list"],
-)  # fmt: skip
+    [
+        "set_tid_address",
+        "set_robust_list",
+        "rseq",
+        "sigaltstack",
+        "arch_prctl",
+        "rt_sigreturn",
+        "rt_sigprocmask",
+        "futex",
+        "munmap",
+        "exit",
+        "exit_group",
+        "membarrier",
+        "prctl",
+        "get_robust_list",
+    ],
+)
 def test_what_a_restorer_needs_after_the_filter_is_on(name: str) -> None:
     assert name in ALLOWED
 

@@ -42,7 +42,12 @@ def test_restore_report() -> None:
 
 def test_report_of_a_clone_is_the_recorded_one() -> None:
     report = Report(
-        request_id="i", duration_ms=2338.66, memory_mib=3009, max_memory_mib=173, restore_ms=398.97, billed_restore_ms=182
+        request_id="i",
+        duration_ms=2338.66,
+        memory_mib=3009,
+        max_memory_mib=173,
+        restore_ms=398.97,
+        billed_restore_ms=182,
     )
     assert lines.report(report) == (
         "REPORT RequestId: i\tDuration: 2338.66 ms\tBilled Duration: 2521 ms\tMemory Size: 3009 MB\t"

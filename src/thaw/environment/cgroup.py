@@ -36,10 +36,10 @@ _FILES = {
     "pids": ("pids", "pids.max", "pids.max"),
     "freeze": ("freezer", "freezer.state", "cgroup.freeze"),
     "events": ("", "", "cgroup.events"),
-    "procs": ("pids", "cgroup.procs", "cgroup.procs"),
+    "procs": ("", "", "cgroup.procs"),
     "kill": ("", "", "cgroup.kill"),
 }
-_OPTIONAL = {"swap", "events", "kill"}
+_OPTIONAL = {"swap", "events", "kill", "procs"}
 
 _logger = logging.getLogger(__name__)
 
@@ -237,7 +237,10 @@ class Group:
 
     def processes(self) -> list[int]:
         """Process numbers, as this process sees them."""
-        return [int(word) for word in self._read("procs").split()]
+        if "procs" in self.files.descriptors:
+            return [int(word) for word in self._read("procs").split()]
+        # Version 1 answers an open file from a copy that may be a second old.
+        return [int(word) for word in (self.folders[0] / "cgroup.procs").read_text().split()]
 
     def kill(self) -> None:
         """Kill everything inside, frozen or not, where the kernel has a file for it."""

@@ -86,9 +86,7 @@ class Environment:
         try:
             self._furnish(None)
             variables = function_variables(settings, self.credentials_token, log.name)
-            packet = control.start(
-                furnishing.confinement(), "/var/task", settings.runtime.argv, variables
-            )
+            packet = control.start(furnishing.confinement(), "/var/task", settings.runtime.argv, variables)
             started = sandbox.start(packet, self._pipe.write_end)
             self._pipe.close_write_end()
             await started

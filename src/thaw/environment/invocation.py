@@ -42,5 +42,5 @@ class InvocationResult:
 
     @property
     def function_error(self) -> str | None:
-        """"Unhandled" for every error, as Lambda answers today; None for success."""
+        """ "Unhandled" for every error, as Lambda answers today; None for success."""
         return None if self.error_type is None else "Unhandled"
