@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from packing import Entries, package
-from waiting import until_true
-
 from thaw.cli.measuring import publish, wait_active
 from thaw.cli.process import ServerProcess, lambda_client, serving
 from thaw.environment.cgroup import find_layout
 from thaw.environment.template import FUNCTION_UID
 from thaw.runtimes import Runtimes
+from waiting import until_true
 
 ROLE = "arn:aws:iam::000000000000:role/test"
 # The function's runtime client is installed once per checkout, not once per test.

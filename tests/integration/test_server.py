@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from serving import Served, Traces, functions_of, served
-from waiting import until_true
 
+from serving import Served, Traces, functions_of, served
 from thaw.cli.measuring import CallFailed, wait_active
+from waiting import until_true
 
 pytestmark = [
     pytest.mark.root,
@@ -121,9 +121,11 @@ def test_code_can_be_downloaded_again(server: Served) -> None:
 
 
 def test_a_process_tree_fails_the_publish_with_a_sentence_and_the_next_version_works(server: Served) -> None:
-    server.create("tree", "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
-                  "def handler(event, context):\n    return 1\n", SnapStart={"ApplyOn": "PublishedVersions"})  # fmt: skip
-    with pytest.raises(CallFailed, match="child process 'sleep'.*end it"):
+    source = (
+        "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\ndef handler(event, context):\n    return 1\n"
+    )
+    server.create("tree", source, SnapStart={"ApplyOn": "PublishedVersions"})
+    with pytest.raises(CallFailed, match=r"child process 'sleep'.*end it"):
         server.publish("tree")
     found = server.client.get_function_configuration(FunctionName="tree", Qualifier="1")
     assert (found["State"], found["StateReasonCode"]) == ("Failed", "FunctionError")
