@@ -240,7 +240,10 @@ class Group:
         if "procs" in self.files.descriptors:
             return [int(word) for word in self._read("procs").split()]
         # Version 1 answers an open file from a copy that may be a second old.
-        return [int(word) for word in (self.folders[0] / "cgroup.procs").read_text().split()]
+        try:
+            return [int(word) for word in (self.folders[0] / "cgroup.procs").read_text().split()]
+        except FileNotFoundError:
+            return []  # the group is gone
 
     def kill(self) -> None:
         """Kill everything inside, frozen or not, where the kernel has a file for it."""

@@ -12,7 +12,7 @@ from typing import Self
 from uuid import uuid4
 
 from thaw.environment import control, furnishing
-from thaw.environment.cloning import CloneRequest, FillTmp, Thaw
+from thaw.environment.cloning import Cloned, CloneRequest, FillTmp, Thaw
 from thaw.environment.failure import Exit
 from thaw.environment.invocation import Invocation, InvocationResult
 from thaw.environment.log_pipe import LogPipe
@@ -107,21 +107,29 @@ class Environment:
         sandbox is then destroyed.
         """
         self = cls(sandbox, settings, log, Phase.RESTORE)
-        log.platform(lines.restore_start(furnishing.label(settings.runtime), settings.runtime.version_arn))
         try:
-            attached = self._furnish(tmp)
-            sandbox.answer_ahead(RESTORED)
-            await attached
-            self._released = time.perf_counter()
-            cloned = await thaw(self._clone_request())
-            self._pipe.close_write_end()
-            sandbox.watch_clone(cloned.pidfd)
+            cloned = await self._clone(thaw, tmp)
         except BaseException:
             await self.close()
             raise
         self._host_pid = cloned.pid
         self._memory.watch(cloned.pid)
         return self
+
+    async def _clone(self, thaw: Thaw, tmp: FillTmp | None) -> Cloned:
+        """The hot path: whatever can wait until the clone runs waits until then, the first line of the log too."""
+        sandbox, runtime = self._sandbox, self.settings.runtime
+        try:
+            attached = self._furnish(tmp)
+            sandbox.answer_ahead(RESTORED)
+            await attached
+            self._released = time.perf_counter()
+            cloned = await thaw(self._clone_request())
+            sandbox.watch_clone(cloned.pidfd)
+            self._pipe.close_write_end()
+            return cloned
+        finally:
+            self.log.platform(lines.restore_start(furnishing.label(runtime), runtime.version_arn))
 
     def _converse(self) -> None:
         """Take over the sandbox's Runtime API."""
@@ -212,8 +220,8 @@ class Environment:
         if self.phase is not Phase.CLOSED:
             try:
                 self._group.add(pid)
-            except ProcessLookupError:
-                return  # it has ended; its end is reported elsewhere
+            except (ProcessLookupError, FileNotFoundError):
+                return  # it has ended, or its environment has; that is reported elsewhere
 
     # -- Invoke --
 
@@ -267,8 +275,7 @@ class Environment:
             **self._first_report,  # type: ignore[arg-type]  # its keys and types are those of Report
         )
         self._first_report = {}
-        self.log.platform(lines.end(request_id))
-        self.log.platform(lines.report(report))
+        self.log.append([lines.end(request_id).encode(), lines.report(report).encode()])
         self._rest(usable=isinstance(outcome, Answered))
         answer = self._answer or outcome
         return InvocationResult(
