@@ -21,7 +21,7 @@ def binary() -> Path:
     """
     path = Path(__file__).with_name("thaw-sandbox")
     if not path.exists():
-        raise ConfigurationError(f"The native program {path} is missing because it was not compiled: run `make native`.")
+        raise ConfigurationError(f"The native program {path} was never compiled: run `make native`.")
     return path
 
 

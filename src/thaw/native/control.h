@@ -19,6 +19,8 @@ enum control_kind {
 	CONTROL_START = 2, /* struct process, filter, strings; descriptors: log */
 	/* to a template (native/plan.h) */
 	CONTROL_LOAD = 4,  /* descriptors: restore plan, memory image */
+	CONTROL_FILL = 6,  /* struct portion: this part of the memory image has arrived */
+	CONTROL_SETTLE = 7, /* everything that no clone may lack has arrived */
 	CONTROL_CLONE = 5, /* struct process, filter; descriptors: pidfd of the sandbox's PID 1, runtime connection, log,
 	                      and, where flags has CLONE_HAS_CGROUP, a cgroup v2 folder */
 	/* from a sandbox */
@@ -29,6 +31,9 @@ enum control_kind {
 	CONTROL_FAILED = 19,  /* struct failure; a sandbox is gone after it, a template only if LOAD failed */
 	/* from a template */
 	CONTROL_LOADED = 20,
+	CONTROL_FILLED = 24,
+	CONTROL_SETTLED = 25,
+	CONTROL_LAZY = 26, /* i32 the clone's number in its sandbox; descriptor: its userfaultfd */
 	CONTROL_CLONED = 21, /* i32 pid in the template's namespace; descriptor: pidfd */
 	CONTROL_BROKEN = 23, /* struct failure: a clone ended before it was the function; also after its CLONED */
 	/* from a sandbox */
@@ -46,6 +51,12 @@ struct attachment {
 };
 
 #define CLONE_HAS_CGROUP 1
+#define CLONE_IS_LAZY 2 /* memory that the template lacks is served by the owner of the clone's userfaultfd */
+
+struct portion {
+	u64 offset;
+	u64 size;
+};
 
 /* After it: filter_count x 8 bytes (struct sock_filter), and for CONTROL_START rlimit_count x struct resource_limit,
  * then the NUL-terminated strings: working directory, argc arguments, envc variables. */

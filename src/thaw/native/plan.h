@@ -45,6 +45,19 @@ struct special {
 	u64 size;
 };
 
+/* A piece of the template's memory: where it belongs, and where the memory image holds it. */
+struct extent {
+	u64 address;
+	u64 size;
+	u64 offset;
+};
+
+/* Memory that a clone may be given piece by piece, when it touches it (userfaultfd(2)). */
+struct range {
+	u64 address;
+	u64 size;
+};
+
 struct thread {
 	i32 tid; /* 0: the main thread, which gets the clone's pid */
 	u32 reserved;
@@ -84,7 +97,12 @@ struct plan_header {
 	u64 thread_count;
 	u64 tid_address;       /* where the C library keeps the main thread's number; 0: nowhere */
 	u64 parameters_address;
-	struct program build;     /* in the template: the address space */
+	u64 extent_address; /* struct extent[] */
+	u64 extent_count;
+	u64 lazy_address; /* struct range[]: extents outside of these must be filled before the first clone */
+	u64 lazy_count;
+	struct program build;     /* in the template: the address space, writable */
+	struct program settle;    /* in the template, when it is filled: protections */
 	struct program enter;     /* in the clone, privileged: descriptors, late mappings, timers, limits */
 	struct program surrender; /* in the clone, last: privileges; ends with the system call filter */
 };

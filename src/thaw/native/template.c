@@ -10,10 +10,22 @@
 #include "plan.h"
 #include "roles.h"
 
+#define SYS_IOCTL 16
+#define SYS_PREAD64 17
+#define SYS_USERFAULTFD 323
+#define O_NONBLOCK 04000
+#define UFFD_API 0xaa
+#define UFFDIO_API 0xc018aa3f
+#define UFFDIO_REGISTER 0xc020aa00
+#define UFFDIO_REGISTER_MODE_MISSING 1
+/* Events: a fork (of the function, later), and memory that the function moves, gives back or unmaps. */
+#define UFFD_FEATURES (1 << 1 | 1 << 2 | 1 << 3 | 1 << 6)
+
 #define FUTEX_WAIT_PRIVATE 128
 #define FUTEX_WAKE_PRIVATE 129
 #define SYS_LSEEK 8
 #define SEEK_END 2
+#define EAGAIN 11
 #define EINVAL 22
 #define ENOEXEC 8
 #define ESTALE 116
@@ -27,6 +39,8 @@
 static const u64 every_signal = ~0UL;
 static struct plan_header *plan;
 static int control = CONTROL_FD;
+static u64 missing; /* bytes of the extents that have not been filled */
+static int settled;
 static u32 arrived;  /* threads of the clone that are ready */
 static u32 released; /* 1 when all of them may go */
 static u8 thread_stacks[THREAD_LIMIT][THREAD_STACK] __attribute__((aligned(64)));
@@ -147,6 +161,16 @@ static void map_plan(i32 descriptor)
 		fail(control, 0, "the restore plan is out of bounds", -ENOEXEC);
 }
 
+static u64 extent_bytes(void)
+{
+	const struct extent *extent = (const struct extent *)plan->extent_address;
+	u64 bytes = 0;
+
+	for (u64 i = 0; i < plan->extent_count; i++)
+		bytes += extent[i].size;
+	return bytes;
+}
+
 static void load(const struct message *message, u64 own_vdso)
 {
 	u64 waiting = SCRATCH_ADDRESS + (RESERVED_END - SCRATCH_ADDRESS) / 2;
@@ -165,7 +189,82 @@ static void load(const struct message *message, u64 own_vdso)
 	empty_address_space();
 	execute(&plan->build, 0);
 	move_special(waiting, vdso);
+	missing = extent_bytes();
 	must(message_send(control, CONTROL_LOADED, 0, 0, 0, 0), "sending LOADED");
+}
+
+static u64 larger(u64 a, u64 b)
+{
+	return a > b ? a : b;
+}
+
+/* Reads the part of one extent that lies in [start, end) of the image; the bytes read. */
+static u64 fill_extent(const struct extent *extent, u64 start, u64 end)
+{
+	u64 first = larger(extent->offset, start);
+	u64 last = extent->offset + extent->size < end ? extent->offset + extent->size : end;
+
+	for (u64 at = first; at < last;) {
+		i64 done = SYS4(SYS_PREAD64, kept(KEPT_MEMORY), extent->address + (at - extent->offset), last - at, at);
+
+		if (done <= 0)
+			fail(control, 0, "reading the memory image", done ? done : -EINVAL);
+		at += (u64)done;
+	}
+	return last > first ? last - first : 0;
+}
+
+static void fill(const struct message *message)
+{
+	const struct portion *portion = (const struct portion *)message->body;
+	const struct extent *extent = (const struct extent *)plan->extent_address;
+
+	for (u64 i = 0; i < plan->extent_count; i++)
+		missing -= fill_extent(extent + i, portion->offset, portion->offset + portion->size);
+	must(message_send(control, CONTROL_FILLED, 0, 0, 0, 0), "sending FILLED");
+}
+
+static void settle(void)
+{
+	execute(&plan->settle, 0);
+	settled = 1;
+	must(message_send(control, CONTROL_SETTLED, 0, 0, 0, 0), "sending SETTLED");
+}
+
+/* ---- memory that arrives when it is touched (userfaultfd(2), ioctl_userfaultfd(2)) ---- */
+
+struct uffd_api {
+	u64 api, features, ioctls;
+};
+
+struct uffd_register {
+	struct range range;
+	u64 mode, ioctls;
+};
+
+static i64 expect(i64 result, i32 pid, const char *step)
+{
+	if (failed(result))
+		fail(control, pid, step, result);
+	return result;
+}
+
+/* Before anything of the function runs, and before the template's descriptors go: hand out the clone's userfaultfd.
+ * The message keeps it open while it is under way, so there is no moment in which nobody answers for missing pages. */
+static void await_missing_pages(i32 pid)
+{
+	const struct range *range = (const struct range *)plan->lazy_address;
+	struct uffd_api api = {UFFD_API, UFFD_FEATURES, 0};
+	i32 faults = (i32)expect(SYS1(SYS_USERFAULTFD, O_CLOEXEC | O_NONBLOCK), pid, "userfaultfd");
+
+	expect(SYS3(SYS_IOCTL, faults, UFFDIO_API, &api), pid, "UFFDIO_API");
+	for (u64 i = 0; i < plan->lazy_count; i++) {
+		struct uffd_register request = {range[i], UFFDIO_REGISTER_MODE_MISSING, 0};
+
+		expect(SYS3(SYS_IOCTL, faults, UFFDIO_REGISTER, &request), pid, "UFFDIO_REGISTER");
+	}
+	expect(message_send(control, CONTROL_LAZY, &pid, sizeof pid, &faults, 1), pid, "sending LAZY");
+	SYS1(SYS_CLOSE, faults);
 }
 
 /* ---- the clone ---- */
@@ -233,7 +332,7 @@ static void start_threads(const struct thread *threads, i32 pid)
 	}
 }
 
-__attribute__((noreturn)) static void become_function(i32 pid)
+__attribute__((noreturn)) static void become_function(i32 pid, u32 flags)
 {
 	const struct thread *threads = (const struct thread *)plan->thread_address;
 
@@ -241,6 +340,8 @@ __attribute__((noreturn)) static void become_function(i32 pid)
 
 	if (failed(entered))
 		fail(control, pid, "setns to the sandbox", entered);
+	if (flags & CLONE_IS_LAZY)
+		await_missing_pages(pid);
 	execute(&plan->enter, pid);
 	if (plan->tid_address)
 		*(i32 *)plan->tid_address = pid;
@@ -300,7 +401,7 @@ static void fork_clone(const struct process *process)
 	}
 	result = SYS2(SYS_CLONE3, &clone, sizeof clone);
 	if (!result)
-		become_function(number);
+		become_function(number, process->flags);
 	if (failed(result)) {
 		refuse(number, "clone3 of the clone", result);
 		return;
@@ -320,7 +421,10 @@ static void clone_function(const struct message *message)
 	for (u32 i = 0; i < expected; i++)
 		keep(message->descriptors[i], KEPT_SANDBOX + i);
 	take_parameters(process);
-	fork_clone(process);
+	if (!settled || (missing && !(process->flags & CLONE_IS_LAZY)))
+		refuse(process->pid, "a clone of a template that is not filled", -EAGAIN);
+	else
+		fork_clone(process);
 	drop_request(process);
 }
 
@@ -333,6 +437,10 @@ __attribute__((noreturn)) static void serve(u64 own_vdso)
 			attach(control, &message);
 		else if (message.kind == CONTROL_LOAD)
 			load(&message, own_vdso);
+		else if (plan && message.kind == CONTROL_FILL)
+			fill(&message);
+		else if (plan && message.kind == CONTROL_SETTLE)
+			settle();
 		else if (message.kind == CONTROL_CLONE)
 			clone_function(&message);
 		else

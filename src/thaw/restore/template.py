@@ -15,7 +15,7 @@ import signal
 import socket
 import struct
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -28,15 +28,16 @@ _logger = logging.getLogger(__name__)
 
 # native/control.h
 _CONTROL_FD, _MOUNTS_FD = 3, 4
-_ATTACH, _LOAD, _CLONE = 1, 4, 5
-_FAILED, _LOADED, _CLONED, _BROKEN = 19, 20, 21, 23
-_HAS_CGROUP: Final = 1
+_ATTACH, _LOAD, _CLONE, _FILL, _SETTLE = 1, 4, 5, 6, 7
+_FAILED, _LOADED, _CLONED, _BROKEN, _FILLED, _SETTLED, _LAZY = 19, 20, 21, 23, 24, 25, 26
+_HAS_CGROUP, _IS_LAZY = 1, 2
 _PACKET_LIMIT: Final = 65536
 _HEADER = struct.Struct("<II")
 _ATTACHMENT = struct.Struct("<124sI")
 _PROCESS = struct.Struct("<IIiIIIII")
 _FAILURE = struct.Struct("<ii120s")
 _NUMBER = struct.Struct("<i")
+_PORTION = struct.Struct("<QQ")
 _FILTER_BYTES: Final = 8
 
 _LOAD_LIMIT_S: Final = 60.0
@@ -90,11 +91,13 @@ class Template:
         self.facts = facts
         self.size = size
         """Bytes of the memory image."""
+        self.on_lazy: Callable[[int, int], None] | None = None
+        """Called with a lazy clone's number and its userfaultfd, which then belongs to the callee."""
         self._pidfd = os.pidfd_open(pid)
         self._control = control
         self._loop = asyncio.get_running_loop()
-        self._loaded: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._acknowledging: deque[asyncio.Future[None]] = deque()
         self._waiting: deque[asyncio.Future[tuple[int, int]]] = deque()
         self._failures: dict[int, RestoreFailed] = {}
         self._taken = {facts["process_number"], *facts["thread_numbers"]}
@@ -110,11 +113,13 @@ class Template:
         plan: bytes,
         memory_fd: int,
         facts: Mapping[str, Any],
+        fill: bool = True,
     ) -> Template:
         """Start a template and build the function's address space in it.
 
         `mounts` is the mount namespace to start from a copy of, `places` what to mount in it: paths and detached
         mounts, which are closed here. `memory_fd`, the memory image, stays the caller's and may be closed afterwards.
+        Without `fill` the image is still on its way: the caller says with `fill` and `settle` what has arrived.
 
         Raises:
             RestoreRefused: this machine differs from the snapshot's.
@@ -125,6 +130,9 @@ class Template:
             template = cls._spawn(mounts, facts, os.fstat(memory_fd).st_size)
             try:
                 await template._build(places, plan, memory_fd)
+                if fill:
+                    await template.fill(0, template.size)
+                    await template.settle()
             except BaseException:
                 await template.close()
                 raise
@@ -157,27 +165,52 @@ class Template:
             self._send(_LOAD, b"", [plan_fd, memory_fd])
         finally:
             os.close(plan_fd)
+        await self._answered("loaded")
+        check_files(self.facts, f"/proc/{self.pid}/root")
+
+    async def fill(self, offset: int, size: int) -> None:
+        """Bytes `offset` to `offset + size` of the memory image have arrived: put them in place. Each byte only once.
+
+        Raises:
+            RestoreFailed: the template is gone.
+        """
+        self._send(_FILL, _PORTION.pack(offset, size), [])
+        await self._answered("filled")
+
+    async def settle(self) -> None:
+        """Everything outside the plan's lazy ranges has been filled: set protections. Clones can be made from now on.
+
+        Raises:
+            RestoreFailed: a step of the plan failed.
+        """
+        self._send(_SETTLE, b"", [])
+        await self._answered("settled")
+
+    async def _answered(self, what: str) -> None:
+        """Wait for the acknowledgement of the message just sent; they come in the order of the messages."""
+        answer: asyncio.Future[None] = self._loop.create_future()
+        self._acknowledging.append(answer)
         try:
             async with asyncio.timeout(_LOAD_LIMIT_S):
-                await self._loaded
+                await asyncio.shield(answer)
         except TimeoutError:
-            raise RestoreFailed(f"The snapshot was not loaded within {_LOAD_LIMIT_S:.0f} s.", step="load") from None
-        check_files(self.facts, f"/proc/{self.pid}/root")
+            self._kill()
+            raise RestoreFailed(f"The snapshot was not {what} within {_LOAD_LIMIT_S:.0f} s.", step=what) from None
 
     @property
     def alive(self) -> bool:
         """Whether it can make clones."""
         return not self._gone.done()
 
-    async def clone(self, request: Request) -> Cloned:
-        """Put a clone into a sandbox.
+    async def clone(self, request: Request, *, lazy: bool = False) -> Cloned:
+        """Put a clone into a sandbox; a `lazy` one gets what the template lacks from whoever serves its userfaultfd.
 
         Raises:
             RestoreFailed: the template is gone or could not fork into the sandbox.
         """
         number = request.pid or self._choose_number()
         filters = len(request.seccomp_filter) // _FILTER_BYTES
-        flags = 0 if request.cgroup_fd is None else _HAS_CGROUP
+        flags = (0 if request.cgroup_fd is None else _HAS_CGROUP) | (_IS_LAZY if lazy else 0)
         body = _PROCESS.pack(request.uid, request.gid, number, flags, filters, 0, 0, 0) + request.seccomp_filter
         descriptors = [request.sandbox_pidfd, request.connection_fd, request.log_fd]
         if request.cgroup_fd is not None:
@@ -243,8 +276,10 @@ class Template:
         kind, _ = _HEADER.unpack_from(data)
         if kind == _CLONED:
             self._answer((_NUMBER.unpack_from(data, _HEADER.size)[0], descriptors[0]))
-        elif kind == _LOADED:
-            self._loaded.set_result(None)
+        elif kind in (_LOADED, _FILLED, _SETTLED):
+            self._acknowledging.popleft().set_result(None)
+        elif kind == _LAZY:
+            self._hand_out(_NUMBER.unpack_from(data, _HEADER.size)[0], descriptors[0])
         elif kind in (_FAILED, _BROKEN):
             error, number, text = _FAILURE.unpack_from(data, _HEADER.size)
             self._failed(kind, number, _sentence(text.split(b"\0", 1)[0].decode(errors="replace"), error))
@@ -258,12 +293,22 @@ class Template:
         _logger.warning("%s", failure)
         if kind == _BROKEN:
             self._failures[number] = failure
-        elif not self._loaded.done():
-            self._loaded.set_exception(failure)
+            return
+        waiting: asyncio.Future[Any] | None = None
+        if self._acknowledging:
+            waiting = self._acknowledging.popleft()
         elif self._waiting:
             waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_exception(failure)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(failure)
+            waiting.exception()  # whoever waits gets it; where nobody does, asyncio need not warn
+
+    def _hand_out(self, number: int, faults: int) -> None:
+        """A lazy clone's userfaultfd has arrived: it belongs to whoever serves its missing pages."""
+        if self.on_lazy is None:
+            os.close(faults)  # nobody will answer: the clone's own death is reported through its pidfd
+            return
+        self.on_lazy(number, faults)
 
     def _ended(self) -> None:
         self._readable()
@@ -274,7 +319,7 @@ class Template:
         self._control.close()
         self._gone.set_result(None)
         failure = RestoreFailed("The template process ended.", step="template")
-        unanswered: list[asyncio.Future[Any]] = [self._loaded, *self._waiting]
+        unanswered: list[asyncio.Future[Any]] = [*self._acknowledging, *self._waiting]
         for waiting in unanswered:
             if not waiting.done():
                 waiting.set_exception(failure)

@@ -15,8 +15,9 @@ from thaw.snapshot.descriptors.context import Context
 from thaw.snapshot.descriptors.table import DescriptorTable
 from thaw.snapshot.disk import pack_folder
 from thaw.snapshot.image import ImageWriter
+from thaw.snapshot.layout import merge_ranges
 from thaw.snapshot.memory import MemoryPlanner, special_mappings
-from thaw.snapshot.plan import SPECIAL_LIMIT, THREAD_LIMIT, Kept, PlanWriter, Program
+from thaw.snapshot.plan import SPECIAL_LIMIT, THREAD_LIMIT, Kept, PlanContent, PlanWriter, Program
 from thaw.snapshot.process import Mapping, Status, children, read_mappings, read_status, read_text
 from thaw.snapshot.program import OPTIONAL, SYSTEM_CALLS
 from thaw.snapshot.ptrace import StoppedProcess
@@ -73,20 +74,22 @@ def freeze(target: FreezeTarget) -> Capture:
     """
     begun = time.monotonic()
     _refuse_children(target)
-    memory = os.memfd_create("thaw-memory-image")
+    memory, clone_memory = os.memfd_create("thaw-memory-image"), os.memfd_create("thaw-clone-image")
     try:
         with StoppedProcess(target.pid) as process, DescriptorTable(target.pid) as table:
-            plan, size, facts = _Freezer(target, process, table, memory).run()
+            plan, size, facts = _Freezer(target, process, table, memory, clone_memory).run()
             disk = pack_folder(f"/proc/{target.pid}/root{_TMP}")
     except BaseException:
         os.close(memory)
         raise
+    finally:
+        os.close(clone_memory)
     facts["freeze_seconds"] = round(time.monotonic() - begun, 4)
     return Capture(plan, memory, size, disk, facts)
 
 
 def _refuse_children(target: FreezeTarget) -> None:
-    found = [child for child in children(target.pid)]
+    found = children(target.pid)
     if target.sandbox_pid:
         found += [child for child in children(target.sandbox_pid) if child != target.pid]
     for child in found:
@@ -110,15 +113,18 @@ def _find_instruction(process: StoppedProcess, mappings: list[Mapping]) -> bytes
 class _Freezer:
     """One run of `freeze`: holds the programs while the planners fill them."""
 
-    def __init__(self, target: FreezeTarget, process: StoppedProcess, table: DescriptorTable, memory: int) -> None:
+    def __init__(
+        self, target: FreezeTarget, process: StoppedProcess, table: DescriptorTable, memory: int, clone_memory: int
+    ) -> None:
         self._target = target
         self._process = process
         self._table = table
         self._plan = PlanWriter()
-        self._build, self._enter, self._surrender = (self._plan.program() for _ in range(3))
+        self._build, self._settle, self._enter, self._surrender = (self._plan.program() for _ in range(4))
         self._kept = Kept(max(_LOWEST_BASE, table.highest + 1))
         self._image = ImageWriter(memory)
-        self._nameless = NamelessFiles(self._plan, self._image, self._kept, self._enter)
+        self._clone_image = ImageWriter(clone_memory)
+        self._nameless = NamelessFiles(self._plan, self._clone_image, self._kept, self._enter)
 
     def run(self) -> tuple[bytes, int, dict[str, Any]]:
         """The plan, the bytes of the memory image, and the facts."""
@@ -126,15 +132,17 @@ class _Freezer:
         mappings, status = read_mappings(process.pid), read_status(process.pid)
         vdso = _find_instruction(process, mappings)
         special = self._check_limits(mappings)
-        self._plan_memory(mappings, status)
+        memory = self._plan_memory(mappings, status)
         self._plan_process(status)
         threads = [plan_thread(plan, process, thread) for thread in process.threads]
         self._plan_surrender()
-        data = plan.finish(
+        content = PlanContent(
             kept=self._kept, special=special, threads=threads, tid_address=tid_address(process, process.main),
-            build=self._build, enter=self._enter, surrender=self._surrender,
+            extents=memory.extents, lazy=merge_ranges(memory.lazy),
+            image_base=self._image.append_all(self._clone_image),
+            build=self._build, settle=self._settle, enter=self._enter, surrender=self._surrender,
         )  # fmt: skip
-        return data, self._image.size, self._facts(mappings, status, special, vdso)
+        return plan.finish(content), self._image.size, self._facts(mappings, status, special, vdso)
 
     def _check_limits(self, mappings: list[Mapping]) -> list[tuple[int, int]]:
         special = special_mappings(mappings)
@@ -148,13 +156,15 @@ class _Freezer:
             )
         return special
 
-    def _plan_memory(self, mappings: list[Mapping], status: Status) -> None:
+    def _plan_memory(self, mappings: list[Mapping], status: Status) -> MemoryPlanner:
         memory = MemoryPlanner(
-            self._plan, self._process, self._image, self._kept, self._build, self._enter, self._nameless
+            plan=self._plan, process=self._process, image=self._image, clone_image=self._clone_image, kept=self._kept,
+            build=self._build, settle=self._settle, enter=self._enter, nameless=self._nameless,
         )  # fmt: skip
         plan_actions(self._plan, self._process, self._build)
         memory.plan_mappings(mappings)
         memory.plan_layout(status)
+        return memory
 
     def _plan_process(self, status: Status) -> None:
         """What belongs to the whole process and is made in each clone."""

@@ -52,6 +52,13 @@ class ImageWriter:
         self.size += -(-len(data) // PAGE) * PAGE
         return offset
 
+    def append_all(self, other: ImageWriter) -> int:
+        """Copy another image behind this one; where it begins."""
+        base = self.size
+        for offset in range(0, other.size, _BATCH):
+            self._append(os.pread(other._descriptor, min(_BATCH, other.size - offset), offset))
+        return base
+
     def store(self, address: int, size: int, read: Callable[[int, int], bytes]) -> list[Extent]:
         """Copy what `read(size, address)` gives for a range; where each piece went."""
         extents: list[Extent] = []

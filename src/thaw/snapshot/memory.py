@@ -9,10 +9,18 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from thaw.errors import NotFreezable
-from thaw.snapshot.image import ImageWriter
+from thaw.snapshot.image import Extent, ImageWriter
 from thaw.snapshot.plan import ADDRESS_END, RESERVED, Kept, PlanWriter, Program
-from thaw.snapshot.process import Mapping, Status, present_pages
-from thaw.snapshot.program import OPTIONAL, RESULT_IS_ARG0, RESULT_IS_ARG2, SYSTEM_CALLS, Argument, Variable
+from thaw.snapshot.process import PAGE, Mapping, Status, present_pages
+from thaw.snapshot.program import (
+    OPTIONAL,
+    RESULT_IS_ARG0,
+    RESULT_IS_ARG2,
+    SYSTEM_CALLS,
+    Argument,
+    ImageOffset,
+    Variable,
+)
 from thaw.snapshot.ptrace import StoppedProcess
 from thaw.snapshot.shared_files import NamelessFiles
 
@@ -41,10 +49,18 @@ class MemoryPlanner:
     plan: PlanWriter
     process: StoppedProcess
     image: ImageWriter
+    """The template's part of the memory image."""
+    clone_image: ImageWriter
+    """The clones' part: contents that each clone reads for itself."""
     kept: Kept
     build: Program
+    settle: Program
     enter: Program
     nameless: NamelessFiles
+    extents: list[Extent] = field(default_factory=list)
+    """Contents of the template's memory."""
+    lazy: list[tuple[int, int]] = field(default_factory=list)
+    """Address and size of those that a clone can be given later."""
     _file: Variable = field(init=False)
     _open_path: str = ""
     _open_program: Program | None = None
@@ -78,23 +94,40 @@ class MemoryPlanner:
         arguments = (mapping.start, mapping.size, protection, flags | _MAP_FIXED, descriptor, mapping.offset)
         program.call("mmap", *arguments, label=label, flags=RESULT_IS_ARG0)
 
-    def _finish(self, program: Program, mapping: Mapping, *, writable: bool) -> None:
-        """Protection and advice, after the contents are in."""
-        if writable and not mapping.protection & _PROT_WRITE:
-            program.call("mprotect", mapping.start, mapping.size, mapping.protection)
+    def _advise(self, program: Program, mapping: Mapping) -> None:
         for flag in sorted(mapping.flags & _ADVICE.keys()):
             program.call("madvise", mapping.start, mapping.size, _ADVICE[flag], flags=OPTIONAL)
-        if "lo" in mapping.flags:
-            program.call("mlock2", mapping.start, mapping.size, 1, flags=OPTIONAL)
-        if "sl" in mapping.flags:
-            program.call("mseal", mapping.start, mapping.size, 0, flags=OPTIONAL)
 
-    def _load(self, program: Program, mapping: Mapping, runs: Iterator[tuple[int, int]]) -> None:
+    def _finish(self, program: Program, mapping: Mapping, *, writable: bool) -> None:
+        """Protection, after the contents are in; locks, which no fork inherits, are the clone's own affair."""
+        after = self.settle if program is self.build else program
+        if writable and not mapping.protection & _PROT_WRITE:
+            after.call("mprotect", mapping.start, mapping.size, mapping.protection)
+        if "sl" in mapping.flags:
+            after.call("mseal", mapping.start, mapping.size, 0, flags=OPTIONAL)
+        if "lo" in mapping.flags:
+            self.enter.call("mlock2", mapping.start, mapping.size, 1, flags=OPTIONAL)
+
+    def _fill(self, program: Program, mapping: Mapping, runs: Iterable[tuple[int, int]]) -> None:
+        """Store the contents; the template is filled through its table of extents, a clone by steps of its own."""
         for first, count in runs:
-            start = mapping.start + first * 4096
-            for extent in self.image.store(start, count * 4096, lambda size, address: self.process.read(address, size)):
-                arguments = (self.kept.memory, extent.address, extent.size, extent.offset)
+            start = mapping.start + first * PAGE
+            if program is self.build:
+                self._fill_template(mapping, start, count * PAGE)
+                continue
+            for extent in self.clone_image.store(start, count * PAGE, self._read):
+                arguments = (self.kept.memory, extent.address, extent.size, ImageOffset(extent.offset))
                 program.call("pread64", *arguments, label="reading the memory image", flags=RESULT_IS_ARG2)
+
+    def _fill_template(self, mapping: Mapping, start: int, size: int) -> None:
+        found = self.image.store(start, size, self._read)
+        self.extents += found
+        # What userfaultfd can serve: private anonymous memory that stays writable (userfaultfd(2), UFFDIO_REGISTER).
+        if mapping.anonymous and not mapping.shared and mapping.protection & _PROT_WRITE and "gd" not in mapping.flags:
+            self.lazy += [(extent.address, extent.size) for extent in found]
+
+    def _read(self, size: int, address: int) -> bytes:
+        return self.process.read(address, size)
 
     def _plan_anonymous(self, mapping: Mapping, program: Program) -> None:
         flags = _MAP_ANONYMOUS | (_MAP_SHARED if mapping.shared else _MAP_PRIVATE)
@@ -105,9 +138,10 @@ class MemoryPlanner:
         own = not mapping.deleted  # a deleted file's clean pages cannot be had from the file again
         runs = [] if mapping.flags & _WIPED else list(present_pages(self.process.pid, mapping, own=own))
         if mapping.deleted:
-            runs = [(0, mapping.size // 4096)]
+            runs = [(0, mapping.size // PAGE)]
         self._map(program, replace(mapping, offset=0), flags, -1, writable=bool(runs))
-        self._load(program, mapping, iter(runs))
+        self._advise(program, mapping)
+        self._fill(program, mapping, runs)
         self._finish(program, mapping, writable=bool(runs))
 
     def _plan_file(self, mapping: Mapping, program: Program) -> None:
@@ -115,7 +149,8 @@ class MemoryPlanner:
         self._open_file(mapping, program)
         flags = _MAP_SHARED if mapping.shared else _MAP_PRIVATE
         self._map(program, mapping, flags, self._file, writable=bool(runs))
-        self._load(program, mapping, iter(runs))
+        self._advise(program, mapping)
+        self._fill(program, mapping, runs)
         self._finish(program, mapping, writable=bool(runs))
 
     def _open_file(self, mapping: Mapping, program: Program) -> None:
@@ -143,10 +178,11 @@ class MemoryPlanner:
         finally:
             os.close(source)
         self._map(self.enter, mapping, _MAP_SHARED, held, writable=False)
+        self._advise(self.enter, mapping)
         self._finish(self.enter, mapping, writable=False)
 
     def plan_layout(self, status: Status) -> None:
-        """Where code, data, heap, stack, arguments and environment lie, and which file /proc/PID/exe names (prctl(2))."""
+        """Where code, data, heap, stack, arguments and environment lie, and what /proc/PID/exe names (prctl(2))."""
         pid, fields = self.process.pid, status.memory_fields
         heap_end = self.process.system_call(self.process.main, SYSTEM_CALLS["brk"], 0)
         with open(f"/proc/{pid}/auxv", "rb") as file:

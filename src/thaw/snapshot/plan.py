@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from thaw.snapshot.image import Extent
 from thaw.snapshot.program import STEP_SIZE, SYSTEM_CALLS, Argument, Step, Variable
 
 MAGIC: Final = 0x4E414C5057414854  # "THAWPLAN", little-endian
@@ -23,12 +24,15 @@ SPECIAL_LIMIT: Final = 8
 THREAD_LIMIT: Final = 1024
 
 _PROGRAM = struct.Struct("=QQ")
-_SPECIAL = struct.Struct("=QQ")
-_THREAD = struct.Struct("=iIQQQ")
+_PAIR = struct.Struct("=QQ")
+_EXTENT = struct.Struct("=QQQ")
+_THREAD = struct.Struct("=iIQ")
 _PARAMETERS = struct.Struct("=IIIiQ")
 _FRONT = struct.Struct("=QIIQII")
-_BACK = struct.Struct("=QQQQ")
-HEADER_SIZE: Final = _FRONT.size + SPECIAL_LIMIT * _SPECIAL.size + _BACK.size + 3 * _PROGRAM.size
+_BACK = struct.Struct("=8Q")
+_SIZE_FIELD: Final = 16  # offset of the plan's size
+_MEMORY_TABLES: Final = _FRONT.size + SPECIAL_LIMIT * _PAIR.size + 4 * 8  # offset of address and count of both tables
+HEADER_SIZE: Final = _FRONT.size + SPECIAL_LIMIT * _PAIR.size + _BACK.size + 4 * _PROGRAM.size
 
 
 @dataclass(slots=True)
@@ -97,9 +101,9 @@ class Program:
         self.call("close", opened)
         return number
 
-    def encode(self) -> bytes:
-        """All steps, one after the other."""
-        return b"".join(step.encode() for step in self._steps)
+    def encode(self, image_base: int) -> bytes:
+        """All steps, one after the other; `image_base` is where the clones' part of the memory image begins."""
+        return b"".join(step.encode(image_base) for step in self._steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,28 @@ class PlannedThread:
     tid: int
     frame: int
     program: Program
+
+
+@dataclass(slots=True, kw_only=True)
+class PlanContent:
+    """What a plan is made of besides its data.
+
+    `special` are address and size of the kernel's own mappings, ascending, the vDSO last; `tid_address` is where the C
+    library keeps the main thread's number (0: nowhere); `lazy` are ranges (address, size) of memory that a clone can
+    do without at first; `image_base` is where the clones' part of the memory image begins.
+    """
+
+    kept: Kept
+    special: Sequence[tuple[int, int]]
+    threads: Sequence[PlannedThread]
+    tid_address: int
+    extents: Sequence[Extent]
+    lazy: Sequence[tuple[int, int]]
+    image_base: int
+    build: Program
+    settle: Program
+    enter: Program
+    surrender: Program
 
 
 class PlanWriter:
@@ -150,31 +176,42 @@ class PlanWriter:
         """A new, empty program."""
         return Program(self)
 
-    def _place(self, program: Program) -> bytes:
-        address = self.allocate(program.encode(), STEP_SIZE)
-        return _PROGRAM.pack(address, len(program))
+    def finish(self, content: PlanContent) -> bytes:
+        """The whole plan."""
 
-    def finish(
-        self,
-        *,
-        kept: Kept,
-        special: Sequence[tuple[int, int]],
-        threads: Sequence[PlannedThread],
-        tid_address: int,
-        build: Program,
-        enter: Program,
-        surrender: Program,
-    ) -> bytes:
-        """The whole plan.
+        def place(program: Program) -> bytes:
+            address = self.allocate(program.encode(content.image_base), STEP_SIZE)
+            return _PROGRAM.pack(address, len(program))
 
-        `special` are address and size of the kernel's own mappings, ascending, the vDSO last; `tid_address` is where
-        the C library keeps the main thread's number (0: nowhere).
-        """
-        programs = b"".join(self._place(program) for program in (build, enter, surrender))
-        entries = b"".join(_THREAD.pack(t.tid, 0, t.frame, *_PROGRAM.unpack(self._place(t.program))) for t in threads)
-        thread_address = self.allocate(entries)
-        front = _FRONT.pack(MAGIC, VERSION, HEADER_SIZE, len(self._data), kept.base, len(special))
-        pairs = b"".join(_SPECIAL.pack(*pair) for pair in special).ljust(SPECIAL_LIMIT * _SPECIAL.size, b"\0")
-        back = _BACK.pack(thread_address, len(threads), tid_address, self.parameters)
+        programs = b"".join(place(each) for each in (content.build, content.settle, content.enter, content.surrender))
+        entries = b"".join(_THREAD.pack(each.tid, 0, each.frame) + place(each.program) for each in content.threads)
+        threads = self.allocate(entries)
+        front = _FRONT.pack(MAGIC, VERSION, HEADER_SIZE, 0, content.kept.base, len(content.special))
+        pairs = b"".join(_PAIR.pack(*pair) for pair in content.special).ljust(SPECIAL_LIMIT * _PAIR.size, b"\0")
+        back = _BACK.pack(threads, len(content.threads), content.tid_address, self.parameters, 0, 0, 0, 0)
         self._data[:HEADER_SIZE] = front + pairs + back + programs
-        return bytes(self._data)
+        return with_memory(bytes(self._data), content.extents, content.lazy)
+
+
+def with_memory(plan: bytes, extents: Sequence[Extent], lazy: Sequence[tuple[int, int]]) -> bytes:
+    """The plan with other extents and lazy ranges (address, size); the memory image must be laid out to match."""
+    data = bytearray(plan)
+    data.extend(bytes(-len(data) % 8))
+    places = []
+    packed = b"".join(_EXTENT.pack(each.address, each.size, each.offset) for each in extents)
+    for table, count in ((packed, len(extents)), (b"".join(_PAIR.pack(*each) for each in lazy), len(lazy))):
+        places += [PLAN_ADDRESS + len(data), count]
+        data.extend(table)
+    struct.pack_into("=4Q", data, _MEMORY_TABLES, *places)
+    struct.pack_into("=Q", data, _SIZE_FIELD, len(data))
+    return bytes(data)
+
+
+def memory_of(plan: bytes) -> tuple[list[Extent], list[tuple[int, int]]]:
+    """Extents and lazy ranges of a plan."""
+    extents, extent_count, lazy, lazy_count = struct.unpack_from("=4Q", plan, _MEMORY_TABLES)
+    start = extents - PLAN_ADDRESS
+    found = _EXTENT.iter_unpack(plan[start : start + extent_count * _EXTENT.size])
+    start = lazy - PLAN_ADDRESS
+    ranges = _PAIR.iter_unpack(plan[start : start + lazy_count * _PAIR.size])
+    return [Extent(*each) for each in found], [(address, size) for address, size in ranges]

@@ -8,19 +8,18 @@ from typing import Final
 
 # Numbers of arch/x86/entry/syscalls/syscall_64.tbl
 SYSTEM_CALLS: Final[dict[str, int]] = {
-    "read": 0, "write": 1, "open": 2, "close": 3, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12,
-    "rt_sigaction": 13, "rt_sigprocmask": 14, "ioctl": 16, "pread64": 17, "pwrite64": 18, "mremap": 25, "madvise": 28,
-    "getitimer": 36, "setitimer": 38, "socket": 41, "connect": 42, "accept": 43, "bind": 49, "listen": 50,
-    "socketpair": 53, "setsockopt": 54, "fcntl": 72, "flock": 73, "ftruncate": 77, "chdir": 80, "unlink": 87,
-    "umask": 95, "setpriority": 141, "mlock2": 325, "sigaltstack": 131, "prctl": 157, "arch_prctl": 158, "setgroups": 116,
-    "setresuid": 117, "setresgid": 119, "sched_setaffinity": 203, "set_tid_address": 218, "timer_create": 222,
-    "timer_settime": 223, "timer_gettime": 224, "timer_delete": 226, "epoll_ctl": 233, "inotify_add_watch": 254,
-    "inotify_rm_watch": 255, "set_robust_list": 273, "sync_file_range": 277, "timerfd_settime": 286,
-    "accept4": 288, "signalfd4": 289, "eventfd2": 290, "epoll_create1": 291, "dup3": 292, "pipe2": 293,
-    "inotify_init1": 294, "rt_tgsigqueueinfo": 297, "prlimit64": 302, "rt_sigqueueinfo": 129, "memfd_create": 319,
-    "seccomp": 317, "membarrier": 324, "rseq": 334, "pidfd_open": 434, "timerfd_create": 283, "close_range": 436,
-    "fchmod": 91, "fchown": 93, "sendmsg": 46, "sendto": 44, "shutdown": 48, "exit_group": 231, "gettid": 186, "mseal": 462, "capset": 126, "getsockname": 51,
-    "fchdir": 81,
+    "write": 1, "open": 2, "close": 3, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12,
+    "rt_sigaction": 13, "ioctl": 16, "pread64": 17, "madvise": 28, "getitimer": 36, "setitimer": 38, "socket": 41,
+    "connect": 42, "sendto": 44, "bind": 49, "listen": 50, "getsockname": 51, "socketpair": 53, "setsockopt": 54,
+    "fcntl": 72, "flock": 73, "ftruncate": 77, "chdir": 80, "unlink": 87, "fchown": 93, "umask": 95,
+    "setgroups": 116, "setresuid": 117, "setresgid": 119, "rt_sigqueueinfo": 129, "sigaltstack": 131,
+    "setpriority": 141, "prctl": 157, "arch_prctl": 158, "gettid": 186, "sched_setaffinity": 203,
+    "set_tid_address": 218, "timer_create": 222, "timer_settime": 223, "timer_gettime": 224, "timer_delete": 226,
+    "epoll_ctl": 233, "inotify_add_watch": 254, "inotify_rm_watch": 255, "set_robust_list": 273,
+    "timerfd_create": 283, "timerfd_settime": 286, "accept4": 288, "signalfd4": 289, "eventfd2": 290,
+    "epoll_create1": 291, "dup3": 292, "pipe2": 293, "inotify_init1": 294, "rt_tgsigqueueinfo": 297,
+    "prlimit64": 302, "seccomp": 317, "memfd_create": 319, "membarrier": 324, "mlock2": 325, "rseq": 334,
+    "close_range": 436, "mseal": 462,
 }  # fmt: skip
 
 OPTIONAL: Final = 1
@@ -39,7 +38,14 @@ class Variable:
     address: int
 
 
-Argument = int | Variable
+@dataclass(frozen=True, slots=True)
+class ImageOffset:
+    """An offset in the clones' part of the memory image, which lies behind the template's; known when that is."""
+
+    offset: int
+
+
+Argument = int | Variable | ImageOffset
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +61,19 @@ class Step:
     label: int = 0
     result: Variable | None = None
 
-    def encode(self) -> bytes:
-        """64 bytes (struct step)."""
+    def encode(self, image_base: int) -> bytes:
+        """64 bytes (struct step); `image_base` is where the clones' part of the memory image begins."""
         loads = sum(1 << index for index, argument in enumerate(self.arguments) if isinstance(argument, Variable))
-        values = [a.address if isinstance(a, Variable) else a & _NONE for a in self.arguments]
+        values = [_value(argument, image_base) for argument in self.arguments]
         values += [0] * (6 - len(values))
         return _STEP.pack(
             self.number, self.flags, loads, self.label, self.result.address if self.result else 0, *values
         )
+
+
+def _value(argument: Argument, image_base: int) -> int:
+    if isinstance(argument, Variable):
+        return argument.address
+    if isinstance(argument, ImageOffset):
+        return image_base + argument.offset
+    return argument & _NONE

@@ -12,7 +12,7 @@ from typing import Final
 
 from thaw.snapshot.image import Extent, ImageWriter
 from thaw.snapshot.plan import Kept, PlanWriter, Program
-from thaw.snapshot.program import RESULT_IS_ARG2
+from thaw.snapshot.program import RESULT_IS_ARG2, ImageOffset
 
 _F_GET_SEALS: Final = 1034
 _F_ADD_SEALS: Final = 1033
@@ -94,7 +94,15 @@ class NamelessFiles:
         length = -(-(extent.size + skip) // 4096) * 4096
         enter.call("mmap", _BOUNCE, length, _PROT_READ_WRITE, _MAP_SHARED | 0x10, held, start, label=link)
         target = _BOUNCE + skip
-        enter.call("pread64", self._kept.memory, target, extent.size, extent.offset, label=link, flags=RESULT_IS_ARG2)
+        enter.call(
+            "pread64",
+            self._kept.memory,
+            target,
+            extent.size,
+            ImageOffset(extent.offset),
+            label=link,
+            flags=RESULT_IS_ARG2,
+        )
         enter.call("munmap", _BOUNCE, length)
 
     def seal(self) -> None:

@@ -68,7 +68,7 @@ def resumable(registers: Registers) -> Registers:
 
 
 def outside_rseq(process: StoppedProcess, registers: Registers, area: int) -> Registers:
-    """Move a thread that was stopped inside a restartable sequence to its abort handler, as the kernel would (rseq(2))."""
+    """Send a thread that was stopped inside a restartable sequence to its abort handler, as the kernel would."""
     if not area:
         return registers
     (section,) = struct.unpack("=Q", process.read(area + 8, 8))

@@ -80,8 +80,8 @@ def plan_epoll_entries(context: Context, file: OpenFile) -> None:
     for number, events, data in _EPOLL_ENTRY.findall(file.information):
         if context.table.holder(int(number)) is None:
             raise NotFreezable(
-                f"The epoll set of descriptor {file.first} watches descriptor {number}, which is closed while a copy of "
-                "it is open, so it cannot be frozen: remove a descriptor from the set before closing it."
+                f"The epoll set of descriptor {file.first} watches descriptor {number}, which is closed while a copy "
+                "of it is open, so it cannot be frozen: remove a descriptor from the set before closing it."
             )
         event = context.plan.allocate(struct.pack("=IQ", int(events, 16), int(data, 16)))
         label = f"epoll_ctl of descriptor {number}"

@@ -66,7 +66,7 @@ def plan_locks(context: Context, file: OpenFile) -> None:
 
 
 def plan_nameless(context: Context, file: OpenFile) -> int:
-    """A deleted file or a memfd: its contents are in the image; each open file of it gets flags and place of its own."""
+    """A deleted file or a memfd: its contents are in the image; each open file of it has its own flags and position."""
     shared = context.nameless.descriptor(file.duplicate, file.link)
     # Through /proc/self/fd a file is opened anew, with a position of its own.
     path = context.plan.text(f"/proc/self/fd/{shared}")
