@@ -201,6 +201,8 @@ class Group:
 
     def limit_memory(self, limit_bytes: int) -> None:
         """Bound memory, and swap with it (a function does not swap)."""
+        if not self.files.limits2:
+            self._write("swap", b"-1")  # version 1 wants memory never to be above memory and swap together
         self._write("memory", b"%d" % limit_bytes)
         self._write("swap", b"0" if self.files.limits2 else b"%d" % limit_bytes)
 

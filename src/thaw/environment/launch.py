@@ -52,14 +52,18 @@ async def launch(binary: Path, template: int, group: int | None) -> Launched:
         ours.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         launcher = _spawn(binary, theirs.fileno(), template, group)
+    loop = asyncio.get_running_loop()
     try:
         packet = await _first_packet(ours)
-        return _launched(ours, packet)
-    except SandboxError:
+        if not _is_ready(packet):
+            await _forget(packet, launcher)
+            raise failure(packet.message)
+    except BaseException:
         ours.close()
         raise
     finally:
-        await asyncio.get_running_loop().run_in_executor(None, os.waitpid, launcher, 0)
+        await loop.run_in_executor(None, os.waitpid, launcher, 0)
+    return Launched(packet.sender, os.pidfd_open(packet.sender), ours, *packet.descriptors)
 
 
 def _spawn(binary: Path, theirs: int, template: int, group: int | None) -> int:
@@ -95,14 +99,16 @@ async def _first_packet(ours: socket.socket) -> Packet:
     return packet
 
 
-def _launched(ours: socket.socket, packet: Packet) -> Launched:
-    message, descriptors = packet.message, packet.descriptors
-    if message.kind is not control.Kind.READY or len(descriptors) != 4 or not packet.sender:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise failure(message)
-    pidfd = os.pidfd_open(packet.sender)
-    return Launched(packet.sender, pidfd, ours, *descriptors)
+def _is_ready(packet: Packet) -> bool:
+    return packet.message.kind is control.Kind.READY and len(packet.descriptors) == 4 and packet.sender > 0
+
+
+async def _forget(packet: Packet, launcher: int) -> None:
+    """Close what came, and reap a PID 1 that has said its last word."""
+    for descriptor in packet.descriptors:
+        os.close(descriptor)
+    if packet.sender not in (0, launcher):
+        await asyncio.get_running_loop().run_in_executor(None, os.waitpid, packet.sender, 0)
 
 
 def failure(message: control.Message) -> SandboxError:
