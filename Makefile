@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 NATIVE := src/thaw/native/thaw-sandbox
 TESTS ?= tests
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench soak lint format native setup clean
@@ -20,7 +21,7 @@ test: setup ## Run all tests (a part of them: make test TESTS=tests/unit)
 	@$(BIN)/python -m pytest -m "not bench and not soak" $(PYTEST_ARGS) $(TESTS)
 
 bench: setup ## Measure (minutes); records go to build/bench/<suite>.json
-	@$(BIN)/python -m pytest -m bench -s $(PYTEST_ARGS) tests/performance
+	@$(BIN)/thaw bench $(BENCH_ARGS)
 
 soak: setup ## Run for hours (SOAK_MINUTES, default 120) and look for leaks
 	@SOAK_MINUTES=$${SOAK_MINUTES:-120} $(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS) tests/performance

@@ -1,23 +1,15 @@
 """The bootstrap and the real runtime interface client, run against a small Runtime API, without a sandbox."""
 
-import asyncio
-import json
 import os
-import queue
 import random
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from thaw.runtimes import Runtimes
 from thaw.runtimes.client import _remove_abandoned
-from thaw.runtimes.interpreters import discover
+from unit.small_runtime_api import Installed, RuntimeApi, Start, call
 
 pytestmark = pytest.mark.package_index
 
@@ -43,141 +35,8 @@ def handler(event, context):
 """
 
 
-@dataclass
-class RuntimeApi:
-    """What the runtime asked of us, in order, and what it will be answered."""
-
-    address: str = ""
-    asked: list[str] = field(default_factory=list)
-    posted: "queue.Queue[tuple[str, str | None, dict[str, object]]]" = field(default_factory=queue.Queue)
-    events: "queue.Queue[dict[str, object] | None]" = field(default_factory=queue.Queue)
-    in_restore_next: threading.Event = field(default_factory=threading.Event)
-    release: threading.Event = field(default_factory=threading.Event)
-
-    def next_posted(self) -> tuple[str, str | None, dict[str, object]]:
-        return self.posted.get(timeout=30)
-
-
-def serve(api: RuntimeApi) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            api.asked.append(self.path.rsplit("runtime/")[-1])
-            if self.path.endswith("restore/next"):
-                api.in_restore_next.set()
-                api.release.wait(30)
-                return self.answer(200, b"")
-            event = api.events.get()
-            if event is None:
-                self.close_connection = True
-                return None
-            return self.answer(200, json.dumps(event).encode(), {
-                "Content-Type": "application/json",  # without it the real client dies of a null pointer
-                "Lambda-Runtime-Aws-Request-Id": "request-1",
-                "Lambda-Runtime-Deadline-Ms": "9999999999999",
-                "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:000000000000:function:f",
-            })  # fmt: skip
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            path = self.path.rsplit("runtime/")[-1]
-            api.asked.append(path)
-            api.posted.put((path, self.headers.get("Lambda-Runtime-Function-Error-Type"), json.loads(body)))
-            self.answer(202, b'{"status":"OK"}')
-
-        def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    api.address = f"127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
-
-
-@pytest.fixture
-def api() -> Iterator[RuntimeApi]:
-    state = RuntimeApi()
-    server = serve(state)
-    yield state
-    state.release.set()
-    state.events.put(None)
-    server.shutdown()
-    server.server_close()
-
-
-@dataclass(frozen=True)
-class Installed:
-    executable: Path
-    client: Path
-    name: str
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The newest interpreter that this machine has for functions, with its client."""
-    return asyncio.run(install(tmp_path_factory.mktemp("state")))
-
-
-async def install(state: Path) -> Installed:
-    interpreter = (await discover())[0]
-    lines: list[str] = []
-    runtime = await Runtimes(state, progress=lines.append).find(interpreter.name)
-    assert len(lines) == 2
-    assert "awslambdaric-4" in lines[1]
-    return Installed(interpreter.executable, runtime.mounts[-1].source, runtime.name)
-
-
-@pytest.fixture
-def start(installed: Installed, api: RuntimeApi, tmp_path: Path) -> Iterator["Start"]:
-    starter = Start(installed, api, tmp_path / "task")
-    yield starter
-    for process in starter.processes:
-        process.kill()
-        process.communicate()
-
-
-class Start:
-    """Runs the bootstrap as a sandbox would, with other folders."""
-
-    def __init__(self, installed: Installed, api: RuntimeApi, task: Path) -> None:
-        self.installed, self.api, self.task = installed, api, task
-        self.processes: list[subprocess.Popen[str]] = []
-        task.mkdir()
-
-    def __call__(self, code: str = HANDLER, *, kind: str = "snap-start", **variables: str) -> "subprocess.Popen[str]":
-        (self.task / "function.py").write_text(code)
-        process = subprocess.Popen(
-            [self.installed.executable, "-S", self.installed.client / "bootstrap.py"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.task,
-            env={
-                "PATH": os.environ["PATH"], "PYTHONPATH": str(self.installed.client), "_HANDLER": "function.handler",
-                "LAMBDA_TASK_ROOT": str(self.task), "LAMBDA_RUNTIME_DIR": str(self.installed.client),
-                "AWS_LAMBDA_RUNTIME_API": self.api.address, "AWS_LAMBDA_INITIALIZATION_TYPE": kind,
-                "AWS_EXECUTION_ENV": f"AWS_Lambda_{self.installed.name}", **variables,
-            },
-        )  # fmt: skip
-        self.processes.append(process)
-        return process
-
-
-def call(api: RuntimeApi) -> dict[str, object]:
-    api.events.put({"name": "Vega"})
-    path, error_type, body = api.next_posted()
-    assert (path, error_type) == ("invocation/request-1/response", None)
-    return body
-
-
 def test_hooks_run_around_restore_next_in_lambdas_order(start: Start, api: RuntimeApi) -> None:
-    start()
+    start(HANDLER)
     assert api.in_restore_next.wait(30)
     assert api.asked == ["restore/next"]
     api.release.set()
@@ -190,7 +49,7 @@ def test_hooks_run_around_restore_next_in_lambdas_order(start: Start, api: Runti
 
 
 def test_after_restore_hooks_draw_from_a_fresh_stream(start: Start, api: RuntimeApi) -> None:
-    start()
+    start(HANDLER)
     api.release.set()
     order = call(api)["order"]
     assert isinstance(order, list)
@@ -198,7 +57,7 @@ def test_after_restore_hooks_draw_from_a_fresh_stream(start: Start, api: Runtime
 
 
 def test_reseeding_can_be_switched_off(start: Start, api: RuntimeApi) -> None:
-    start(THAW_RESEED="0")
+    start(HANDLER, THAW_RESEED="0")
     api.release.set()
     answer = call(api)
     assert isinstance(answer["order"], list)
@@ -207,7 +66,7 @@ def test_reseeding_can_be_switched_off(start: Start, api: RuntimeApi) -> None:
 
 
 def test_search_path_is_lambdas(start: Start, api: RuntimeApi) -> None:
-    start()
+    start(HANDLER)
     api.release.set()
     answer = call(api)
     path = answer["path"]
@@ -221,13 +80,13 @@ def test_search_path_is_lambdas(start: Start, api: RuntimeApi) -> None:
 
 def test_the_functions_own_copy_of_the_hooks_module_does_not_split_the_registry(start: Start, api: RuntimeApi) -> None:
     (start.task / "snapshot_restore_py.py").write_text("raise ImportError('the shadow was imported')")
-    start()
+    start(HANDLER)
     api.release.set()
     assert call(api)["hooks"] == str(start.installed.client / "snapshot_restore_py.py")
 
 
 def test_without_snapstart_no_hook_runs(start: Start, api: RuntimeApi) -> None:
-    start(kind="on-demand")
+    start(HANDLER, kind="on-demand")
     answer = call(api)
     assert answer["order"] == ["init"]
     assert api.asked[0] == "invocation/next"
@@ -235,7 +94,7 @@ def test_without_snapstart_no_hook_runs(start: Start, api: RuntimeApi) -> None:
 
 
 def test_output_of_the_handler_reaches_the_log_at_once(start: Start, api: RuntimeApi) -> None:
-    process = start(kind="on-demand")
+    process = start(HANDLER, kind="on-demand")
     call(api)
     assert process.stdout is not None
     assert process.stdout.readline() == "handling Vega\n"
