@@ -57,7 +57,7 @@ def measure(calls: int, step: Callable[[str], None]) -> list[Record]:
 
     with tempfile.TemporaryDirectory(prefix="thaw-bench-") as folder:
         state_dir = Path(folder)
-        example = build_example(state_dir, step)
+        example = build_example(step)
         return _Suite(example, state_dir, calls, step).run()
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 FUNCTION = "my-function"
 CLONES = 8
-# The oldest runtime for which AWS offers SnapStart.
-OLDEST_ON_AWS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ def demo(
 
     console = Console(highlight=False)
     with _temporary_state() as state_dir, _progress(console) as step:
-        example = build_example(state_dir, step)
+        example = build_example(step)
         outcome = _measure(example, state_dir, calls, step)
     _show(console, example, outcome)
 

@@ -81,7 +81,7 @@ class Capture:
         ours.setblocking(False)
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "thaw.publish.capture", str(theirs.fileno()),
+                sys.executable, "-m", "thaw.publish.capture", str(theirs.fileno()), str(os.getpid()),
                 pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         return cls(process, ours)
@@ -160,8 +160,10 @@ def _memfd(name: str, content: bytes) -> int:
 
 
 def main() -> None:
-    """Entry point: the argument is the number of the control socket's descriptor."""
+    """Entry point; the arguments are the number of the control socket's descriptor and the server's process number."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[2]):
+        return  # the server died before the kernel was asked to tell
     with socket.socket(fileno=int(sys.argv[1])) as control:
         _serve(control)
 
