@@ -43,4 +43,6 @@ def start(installed: Installed, api: RuntimeApi, tmp_path: Path) -> Iterator["St
     yield starter
     for process in starter.processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
