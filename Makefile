@@ -26,11 +26,11 @@ bench: setup ## Measure (minutes); records go to build/bench/<suite>.json
 soak: setup ## Run for hours (SOAK_MINUTES, default 120) and look for leaks
 	@SOAK_MINUTES=$${SOAK_MINUTES:-120} $(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS) tests/performance
 
-lint: setup ## Check style, types and the direction of imports
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+lint: setup ## Check style, types and the direction of imports (all of them, even if one fails)
+	@status=0; \
+	for check in "ruff check ." "ruff format --check ." "mypy" "lint-imports"; do \
+		echo "$$check"; $(BIN)/$$check || status=1; \
+	done; exit $$status
 
 format: setup ## Put the code into its standard form
 	$(BIN)/ruff check --fix .
