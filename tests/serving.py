@@ -151,6 +151,18 @@ def functions_of(server: int) -> list[int]:
     return [pid for pid in descendants(server) if _owner(pid) == FUNCTION_UID]
 
 
+def templates_of(server: int) -> set[int]:
+    """The processes from which clones are made: they hold a function's memory and never run it."""
+    found = set()
+    for pid in descendants(server):
+        try:
+            if b"template" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.add(pid)
+        except FileNotFoundError:
+            continue  # it ended while it was looked at
+    return found
+
+
 def _owner(pid: int) -> int:
     try:
         return Path(f"/proc/{pid}").stat().st_uid

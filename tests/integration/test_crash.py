@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from serving import Served, Traces, functions_of, served
+from serving import Traces, functions_of, served, templates_of
 from thaw.cli.measuring import wait_active
 from waiting import until_true
 
@@ -35,7 +35,7 @@ def test_a_function_killed_in_its_call_fails_that_call_only(snap_start: bool, tm
             before = set(functions_of(running.process.pid))
             call = thread.submit(running.call, "sleeper", 50, version)
             until_true(lambda: "START RequestId" in running.log("sleeper"), "the call runs")
-            (pid,) = set(functions_of(running.process.pid)) - before - templates(running)
+            (pid,) = set(functions_of(running.process.pid)) - before - templates_of(running.process.pid)
             os.kill(pid, signal.SIGKILL)
             reply = call.result(20)
         assert reply.error == "Unhandled"
@@ -44,15 +44,6 @@ def test_a_function_killed_in_its_call_fails_that_call_only(snap_start: bool, tm
         assert running.call("sleeper", 0, version).payload == 0
         traces = Traces.of(running.process.pid)
     traces.assert_gone()
-
-
-def templates(running: Served) -> set[int]:
-    """Processes from which clones are made: they never run the function."""
-    found = set()
-    for pid in functions_of(running.process.pid):
-        if b"template" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            found.add(pid)
-    return found
 
 
 def test_a_server_killed_in_a_publish_goes_on_and_loses_nothing(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from thaw.snapshot import FreezeTarget, freeze
 
 PACKET_LIMIT = 1 << 18
 PR_SET_PDEATHSIG = 1
+GONE = "The process that takes the snapshot ended without an answer: the server's log may tell why; publish again."
 ERRORS: Mapping[str, type[EngineError]] = {"NotFreezable": NotFreezable, "FreezeFailed": FreezeFailed}
 
 
@@ -88,7 +89,10 @@ class Capture:
 
     async def freeze(self, target: FreezeTarget, *, limit_s: float) -> Captured:
         """Freezes a process; raises NotFreezable or FreezeFailed, the latter also after `limit_s`."""
-        self._control.send(json.dumps(asdict(target)).encode())
+        try:
+            self._control.send(json.dumps(asdict(target)).encode())
+        except OSError as error:
+            raise FreezeFailed(GONE) from error
         try:
             async with asyncio.timeout(limit_s):
                 answer, descriptors = await self._receive()
@@ -97,7 +101,7 @@ class Capture:
                 f"Freezing the process took longer than {limit_s:.0f} s and was given up: publish the version again."
             ) from None
         if not answer:
-            raise FreezeFailed("The process that takes the snapshot ended without an answer: publish again.")
+            raise FreezeFailed(GONE)
         return _captured(json.loads(answer), descriptors)
 
     async def _receive(self) -> tuple[bytes, list[int]]:
