@@ -15,7 +15,6 @@ from thaw.snapshot.descriptors.context import Context
 from thaw.snapshot.descriptors.table import DescriptorTable
 from thaw.snapshot.disk import pack_folder
 from thaw.snapshot.image import ImageWriter
-from thaw.snapshot.layout import merge_ranges
 from thaw.snapshot.memory import MemoryPlanner, special_mappings
 from thaw.snapshot.plan import SPECIAL_LIMIT, THREAD_LIMIT, Kept, PlanContent, PlanWriter, Program
 from thaw.snapshot.process import Mapping, Status, children, read_mappings, read_status, read_text
@@ -138,7 +137,7 @@ class _Freezer:
         self._plan_surrender()
         content = PlanContent(
             kept=self._kept, special=special, threads=threads, tid_address=tid_address(process, process.main),
-            extents=memory.extents, lazy=merge_ranges(memory.lazy),
+            extents=memory.extents, lazy=memory.lazy,
             image_base=self._image.append_all(self._clone_image),
             build=self._build, settle=self._settle, enter=self._enter, surrender=self._surrender,
         )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Final
 
 from thaw.errors import NotFreezable
 from thaw.snapshot.image import Extent, ImageWriter
+from thaw.snapshot.layout import worthwhile
 from thaw.snapshot.plan import ADDRESS_END, RESERVED, Kept, PlanWriter, Program
 from thaw.snapshot.process import PAGE, Mapping, Status, present_pages
 from thaw.snapshot.program import (
@@ -110,21 +111,17 @@ class MemoryPlanner:
 
     def _fill(self, program: Program, mapping: Mapping, runs: Iterable[tuple[int, int]]) -> None:
         """Store the contents; the template is filled through its table of extents, a clone by steps of its own."""
-        for first, count in runs:
-            start = mapping.start + first * PAGE
-            if program is self.build:
-                self._fill_template(mapping, start, count * PAGE)
-                continue
-            for extent in self.clone_image.store(start, count * PAGE, self._read):
-                arguments = (self.kept.memory, extent.address, extent.size, ImageOffset(extent.offset))
-                program.call("pread64", *arguments, label="reading the memory image", flags=RESULT_IS_ARG2)
-
-    def _fill_template(self, mapping: Mapping, start: int, size: int) -> None:
-        found = self.image.store(start, size, self._read)
-        self.extents += found
-        # What userfaultfd can serve: private anonymous memory that stays writable (userfaultfd(2), UFFDIO_REGISTER).
-        if mapping.anonymous and not mapping.shared and mapping.protection & _PROT_WRITE and "gd" not in mapping.flags:
-            self.lazy += [(extent.address, extent.size) for extent in found]
+        image = self.image if program is self.build else self.clone_image
+        stored = (image.store(mapping.start + first * PAGE, count * PAGE, self._read) for first, count in runs)
+        extents = [extent for found in stored for extent in found]
+        if program is self.build:
+            self.extents += extents
+            if _can_come_late(mapping):
+                self.lazy += worthwhile(extents)
+            return
+        for extent in extents:
+            arguments = (self.kept.memory, extent.address, extent.size, ImageOffset(extent.offset))
+            program.call("pread64", *arguments, label="reading the memory image", flags=RESULT_IS_ARG2)
 
     def _read(self, size: int, address: int) -> bytes:
         return self.process.read(address, size)
@@ -198,6 +195,16 @@ class MemoryPlanner:
         self.build.call("open", self.plan.text(path), flags, label=f"open of {path}", result=executable)
         self.build.call("prctl", _PR_SET_MM, _PR_SET_MM_MAP, address, len(layout), label="PR_SET_MM_MAP")
         self.build.call("close", executable)
+
+
+def _can_come_late(mapping: Mapping) -> bool:
+    """What userfaultfd can serve: private anonymous memory that stays writable (ioctl_userfaultfd(2))."""
+    return (
+        mapping.anonymous
+        and not mapping.shared
+        and bool(mapping.protection & _PROT_WRITE)
+        and not mapping.flags & {"gd", "sl"}
+    )
 
 
 def merged(mappings: Iterable[Mapping]) -> Iterator[Mapping]:

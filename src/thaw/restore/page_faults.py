@@ -1,0 +1,195 @@
+"""The worker's side of the page-fault server: images that fill up, and clones whose missing pages are served."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from thaw.errors import RestoreFailed
+from thaw.restore import page_fault_messages as messages
+
+_logger = logging.getLogger(__name__)
+_EXTENT = struct.Struct("=QQQ")
+
+
+@dataclass(slots=True)
+class _Served:
+    """A clone that may still wait for pages: our own copies of its userfaultfd and pidfd."""
+
+    faults: int
+    pidfd: int
+
+
+class PageFaults:
+    """One page-fault server process and everything it serves. Start it with `start`; idempotent `close`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
+        self._process = process
+        self._control = control
+        self._loop = asyncio.get_running_loop()
+        self._numbers = 0
+        self._wanted: dict[int, Callable[[int], None]] = {}
+        self._served: dict[int, _Served] = {}
+        self._reports: dict[int, asyncio.Future[list[int]]] = {}
+        self._dead = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._loop.add_reader(control.fileno(), self._readable)
+
+    @classmethod
+    async def start(cls) -> PageFaults:
+        """Start the process. Call on the loop of the main thread, with which it dies."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "thaw.restore.page_fault_server", str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+        return cls(process, ours)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process serves."""
+        return not self._dead
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    # -- images --
+
+    def add_image(
+        self,
+        memory_fd: int,
+        size: int,
+        extents: Iterable[tuple[int, int, int]],
+        piece: int,
+        wanted: Callable[[int], None],
+    ) -> int:
+        """Announce an image; its number. `wanted(piece)` is called when a clone waits for a piece."""
+        self._numbers += 1
+        table = os.memfd_create("thaw-extents")
+        os.write(table, b"".join(_EXTENT.pack(*extent) for extent in sorted(extents)))
+        try:
+            self._send(messages.Image(self._numbers, size, piece), [memory_fd, table])
+        finally:
+            os.close(table)
+        self._wanted[self._numbers] = wanted
+        return self._numbers
+
+    def arrived(self, image: int, pieces: Sequence[int]) -> None:
+        """Pieces of an image are in its memfd now."""
+        for first in range(0, len(pieces), 4096):
+            self._send(messages.Arrived(image, list(pieces[first : first + 4096])))
+
+    def forget(self, image: int) -> None:
+        """No new clones of this image will come."""
+        self._wanted.pop(image, None)
+        if self.alive:
+            self._send(messages.Forget(image))
+
+    # -- clones --
+
+    def serve(self, image: int, faults: int, pidfd: int, *, record: bool = False) -> int:
+        """Serve a clone's missing pages until it ends; a number for `touched`. Takes `faults`, copies `pidfd`."""
+        self._numbers += 1
+        number = self._numbers
+        self._served[number] = _Served(faults, os.dup(pidfd))
+        self._idle.clear()
+        self._loop.add_reader(self._served[number].pidfd, self._ended, number)
+        try:
+            self._send(messages.Serve(number, image, record), [faults])
+        except RestoreFailed:
+            self._stop(number)
+            raise
+        return number
+
+    async def touched(self, clone: int) -> list[int]:
+        """Addresses of the pages that were served to a clone so far, in order. Ask before it ends."""
+        answer: asyncio.Future[list[int]] = self._loop.create_future()
+        self._reports[clone] = answer
+        self._send(messages.Report(clone))
+        return await answer
+
+    def _ended(self, number: int) -> None:
+        served = self._served.pop(number)
+        self._loop.remove_reader(served.pidfd)
+        os.close(served.pidfd)
+        os.close(served.faults)
+        if not self._served:
+            self._idle.set()
+        if self.alive:
+            self._send(messages.Ended(number))
+
+    def _stop(self, number: int) -> None:
+        """End a clone whose pages nobody serves; its call gets an error."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._served[number].pidfd, signal.SIGKILL)
+
+    # -- the process --
+
+    def _send(self, message: messages.ToServer, descriptors: Sequence[int] = ()) -> None:
+        try:
+            socket.send_fds(self._control, [messages.encode(message)], descriptors)
+        except OSError as error:
+            raise RestoreFailed(f"The page-fault server is gone ({error}).", step="page-fault server") from error
+
+    def _readable(self) -> None:
+        while not self._dead:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._control, messages.PACKET_LIMIT, 4, socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data, descriptors = b"", []
+            if not data:
+                self._died()
+                return
+            self._heard(messages.decode_for_worker(data), descriptors)
+
+    def _heard(self, message: messages.ToWorker, descriptors: list[int]) -> None:
+        if isinstance(message, messages.Wanted):
+            if (wanted := self._wanted.get(message.image)) is not None:
+                wanted(message.piece)
+            return
+        with os.fdopen(descriptors[0], "rb") as file:
+            file.seek(0)
+            pages = array.array("Q", file.read())
+        if (answer := self._reports.pop(message.clone, None)) is not None and not answer.done():
+            answer.set_result(list(pages))
+
+    def _died(self) -> None:
+        """Stop every clone that could still miss a page; we hold their userfaultfds, so none of them has gone on."""
+        self._dead = True
+        self._loop.remove_reader(self._control.fileno())
+        if self._served:
+            _logger.error("The page-fault server ended; %d environments are stopped with it.", len(self._served))
+        for number in self._served:
+            self._stop(number)
+        for answer in self._reports.values():
+            if not answer.done():
+                answer.set_result([])
+
+    async def close(self) -> None:
+        """End the process, and with it every clone that it still serves."""
+        if not self._dead:
+            self._died()
+        self._control.close()
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+        await self._process.wait()
+        await self._idle.wait()
