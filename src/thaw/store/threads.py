@@ -21,7 +21,15 @@ async def in_thread(threads: Executor, work: Callable[[], Result]) -> Result:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        await asyncio.wait([future])
+        await _end_of(future)
         if not future.cancelled():
             future.exception()  # the caller is gone and will not ask for it
         raise
+
+
+async def _end_of(future: asyncio.Future[Result]) -> None:
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            continue  # cancelled again, as by a group that ends: the thread still runs, and the first one is passed on
