@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import io
 import json
 import zipfile
@@ -78,6 +79,18 @@ class Background:
     async def code(self, configuration: Configuration) -> bytes:
         return self.packages[configuration.code_key]
 
+    async def store_layer(self, content: bytes) -> None:
+        if not zipfile.is_zipfile(io.BytesIO(content)):
+            raise CodePackageError("The layer is not a zip file: build it again.")
+        self.packages[hashlib.sha256(content).hexdigest()] = content
+
+    async def layer_content(self, key: str) -> bytes:
+        return self.packages[key]
+
+    async def layers_dropped(self, keys: Sequence[str]) -> None:
+        for key in set(keys) - await self.catalog.layers.used_content(keys):
+            del self.packages[key]
+
     async def settle(self) -> None:
         """Ends all background work that was held."""
         waiting, self.waiting = self.waiting, []
@@ -141,7 +154,9 @@ class Front:
         self.catalog = catalog
         self.background = Background(catalog)
         self.echo = Echo()
-        self.application: Application = create_application(FrontSettings(), catalog, self.background, self.echo)
+        self.application: Application = create_application(
+            FrontSettings(), catalog, self.background, self.echo, layers=self.background
+        )
 
     @classmethod
     async def open(cls, folder: Path) -> Front:

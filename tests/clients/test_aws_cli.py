@@ -85,5 +85,5 @@ def test_errors_are_told_as_lambda_tells_them(aws, function):
         "1 validation error detected: Value 'x' at 'snapStart.applyOn' failed to satisfy constraint: "
         "Member must satisfy enum value set: [PublishedVersions, None]" in refused
     )
-    refused = aws("aws lambda get-policy --function-name my-function", fails=True)
-    assert "The operation GetPolicy is not implemented by this server yet." in refused
+    refused = aws("aws lambda list-capacity-providers", fails=True)
+    assert "The operation ListCapacityProviders is not implemented by this server yet." in refused

@@ -3,6 +3,7 @@
 import base64
 import io
 import socket
+import urllib.request
 
 import pytest
 from botocore.exceptions import ClientError
@@ -66,7 +67,7 @@ def test_errors_are_the_clients_exceptions(client, function):
     with pytest.raises(client.exceptions.RequestTooLargeException):
         client.invoke(FunctionName="my-function", Payload=b" " * 6_291_457)
     with pytest.raises(ClientError, match="not implemented by this server yet"):
-        client.list_layers()
+        client.list_capacity_providers()
 
 
 def test_a_payload_of_6_mb_goes_through(client, function):
@@ -106,6 +107,23 @@ def test_tags(client, function):
     client.untag_resource(Resource=ARN, TagKeys=["stage"])
     assert client.list_tags(Resource=ARN)["Tags"] == {"team": "büro"}
     assert client.get_function(FunctionName="my-function")["Tags"] == {"team": "büro"}
+
+
+def test_layers(client):
+    for _ in range(2):
+        published = client.publish_layer_version(LayerName="lib", Content={"ZipFile": package()})
+    arn = published["LayerVersionArn"]
+    assert client.get_layer_version(LayerName="lib", VersionNumber=2)["Content"]["CodeSize"] == len(package())
+    assert client.get_layer_version_by_arn(Arn=arn)["Version"] == 2
+    with urllib.request.urlopen(published["Content"]["Location"]) as answer:
+        assert answer.read() == package()
+    pages = client.get_paginator("list_layer_versions").paginate(LayerName="lib", PaginationConfig={"PageSize": 1})
+    assert [item["Version"] for page in pages for item in page["LayerVersions"]] == [2, 1]
+    assert client.list_layers()["Layers"][0]["LatestMatchingVersion"]["LayerVersionArn"] == arn
+    assert create(client, Layers=[arn])["Layers"] == [{"Arn": arn, "CodeSize": len(package())}]
+    client.delete_layer_version(LayerName="lib", VersionNumber=2)
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.get_layer_version(LayerName="lib", VersionNumber=2)
 
 
 @pytest.mark.parametrize(

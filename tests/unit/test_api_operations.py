@@ -649,13 +649,13 @@ async def test_reads_that_tools_need(front):
 
 
 async def test_an_operation_that_is_not_implemented_says_so(front):
-    reply = await front.ask("POST", "/2018-10-31/layers/l/versions", {})
+    reply = await front.ask("GET", "/2025-11-30/capacity-providers")
     assert reply.error == (
         501,
         "NotImplementedException",
-        "The operation PublishLayerVersion is not implemented by this server yet.",
+        "The operation ListCapacityProviders is not implemented by this server yet.",
     )
-    assert "PublishLayerVersion" not in front.application.implemented
+    assert "ListCapacityProviders" not in front.application.implemented
 
 
 async def test_an_unknown_path_is_no_operation(front):

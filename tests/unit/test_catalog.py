@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from thaw.catalog.catalog import Catalog
-from thaw.catalog.configuration import LATEST, Alias, Configuration
+from thaw.catalog.configuration import LATEST, Alias, Configuration, UsedLayer
 from thaw.errors import ConfigurationError, ServiceError
 
 SNAP = "PublishedVersions"
@@ -376,7 +376,12 @@ async def test_lists_go_page_by_page(catalog):
 async def test_what_was_committed_is_there_after_reopening(tmp_path):
     catalog = make_catalog(tmp_path)
     await catalog.open()
-    await active(catalog, environment={"A": "1"}, layers=("l",), other_members={"VpcConfig": {"SubnetIds": []}})
+    await active(
+        catalog,
+        environment={"A": "1"},
+        layers=(UsedLayer(arn="a", code_size=1, content_key="k"),),
+        other_members={"VpcConfig": {"SubnetIds": []}},
+    )
     version, _ = await catalog.publish("f")
     await catalog.create_alias(alias(catalog, weights={}))
     latest = await catalog.function("f")

@@ -13,12 +13,14 @@ from urllib.parse import parse_qs
 
 from thaw.api.account import Account
 from thaw.api.aliases import Aliases
+from thaw.api.code_source import CodeSource
 from thaw.api.functions import Functions
 from thaw.api.http import ClientGone, Handler, Receive, Request, Response, Scope, Send, read_body
 from thaw.api.identifier import Identifiers
 from thaw.api.invocation import Invocation
+from thaw.api.layers import Layers
 from thaw.api.packages import PREFIX, PackageLinks
-from thaw.api.ports import ApiSettings, Invoking, Publishing
+from thaw.api.ports import ApiSettings, Invoking, LayerPackages, Publishing
 from thaw.api.protocol.operation import RequestParts
 from thaw.api.protocol.service import LambdaProtocol
 from thaw.api.versions import Versions
@@ -101,13 +103,24 @@ class Application:
 
 
 def create_application(
-    settings: ApiSettings, catalog: Catalog, publishing: Publishing, invoking: Invoking
+    settings: ApiSettings,
+    catalog: Catalog,
+    publishing: Publishing,
+    invoking: Invoking,
+    *,
+    layers: LayerPackages | None = None,
 ) -> Application:
-    """Compiles the protocol and joins the operations to what carries them out. The catalog must be open."""
+    """Compiles the protocol and joins the operations to what carries them out. The catalog must be open.
+
+    Operations on layers answer 501 where nothing is given that keeps their packages.
+    """
     identifiers = Identifiers(settings)
-    packages = PackageLinks(catalog, publishing)
+    packages = PackageLinks(catalog, publishing, layers)
+    source = CodeSource()
+    layering = Layers(catalog, layers, settings, source, packages)
     handlers = {
-        **Functions(catalog, publishing, identifiers, packages).handlers(),
+        **Functions(catalog, publishing, identifiers, packages, source, layering).handlers(),
+        **layering.handlers(),
         **Versions(catalog, publishing, identifiers).handlers(),
         **Aliases(catalog, identifiers).handlers(),
         **Invocation(catalog, publishing, invoking, identifiers).handlers(),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated, Any
 
 from msgspec import Meta
 
 from thaw.api import members, paging
+from thaw.api.code_source import CodeSource, digests
 from thaw.api.http import Handler, Request, Response, json_response, no_content
 from thaw.api.identifier import Identifiers
+from thaw.api.layers import Layers
 from thaw.api.packages import PackageLinks
 from thaw.api.ports import Publishing
 from thaw.catalog.catalog import Catalog
@@ -29,12 +30,20 @@ class Functions:
     """The operations on functions as a whole and on $LATEST."""
 
     def __init__(
-        self, catalog: Catalog, publishing: Publishing, identifiers: Identifiers, packages: PackageLinks
+        self,
+        catalog: Catalog,
+        publishing: Publishing,
+        identifiers: Identifiers,
+        packages: PackageLinks,
+        source: CodeSource,
+        layers: Layers,
     ) -> None:
         self._catalog = catalog
         self._publishing = publishing
         self._identifiers = identifiers
         self._packages = packages
+        self._source = source
+        self._layers = layers
 
     def handlers(self) -> Mapping[str, Handler]:
         """Operation name to handler."""
@@ -54,7 +63,7 @@ class Functions:
         """CreateFunction; with Publish=true the answer is version 1 (with the function's ARN, as on Lambda)."""
         name = self._identifiers.read_unqualified(arguments.function_name)
         members.check_supported(arguments)
-        code = _uploaded(arguments.code)
+        code = await self._source.read(arguments.code)
         draft = Configuration(
             function_id=uuid.uuid4().hex,
             function_name=name,
@@ -63,10 +72,11 @@ class Functions:
             architectures=tuple(arguments.architectures or ("x86_64",)),
             other_members=members.given_others(arguments, {}),
             **members.given_settings(arguments),
-            **await asyncio.to_thread(_code_fields, code),
+            **await asyncio.to_thread(digests, code),
         )
         members.check_rules(draft)
-        latest = await self._catalog.create_function(draft, arguments.tags or {})
+        async with self._layered(arguments) as layers:
+            latest = await self._catalog.create_function(replace(draft, **layers), arguments.tags or {})
         try:
             await self._publishing.function_created(latest, code)
         except Exception:
@@ -113,11 +123,12 @@ class Functions:
 
         def change(latest: Configuration) -> Configuration:
             others = members.given_others(arguments, latest.other_members)
-            changed = replace(latest, **members.given_settings(arguments), other_members=others)
+            changed = replace(latest, **members.given_settings(arguments), **layers, other_members=others)
             members.check_rules(changed)
             return changed
 
-        updating = await self._catalog.update_configuration(name, change, revision_id=arguments.revision_id)
+        async with self._layered(arguments) as layers:
+            updating = await self._catalog.update_configuration(name, change, revision_id=arguments.revision_id)
         try:
             await self._publishing.configuration_updated(updating)
         except Exception:
@@ -129,8 +140,8 @@ class Functions:
         """UpdateFunctionCode; DryRun only checks, Publish makes a version of the new code at once."""
         name = self._identifiers.read_unqualified(arguments.function_name)
         members.check_supported(arguments)
-        code = _uploaded(arguments)
-        fields = await asyncio.to_thread(_code_fields, code)
+        code = await self._source.read(arguments)
+        fields = await asyncio.to_thread(digests, code)
         if arguments.architectures:
             fields["architectures"] = tuple(arguments.architectures)
         if arguments.dry_run:
@@ -159,6 +170,15 @@ class Functions:
             await self._publishing.deleted(gone)
         return no_content()
 
+    @asynccontextmanager
+    async def _layered(self, arguments: Any) -> AsyncIterator[dict[str, Any]]:
+        """The field `layers` where a request names it; the layers stay while the body runs."""
+        if arguments.layers is None:
+            yield {}
+            return
+        async with self._catalog.layers.changing:
+            yield {"layers": await self._layers.used(arguments.layers)}
+
     async def _publish(self, name: str) -> Configuration:
         version, new = await self._catalog.publish(name, settled=False)
         if new and version.snap_start:
@@ -180,23 +200,3 @@ class Functions:
         document = members.configuration_document(configuration)
         document["FunctionArn"] = self._catalog.function_arn(configuration.function_name, qualifier)
         return document
-
-
-def _uploaded(code: Any) -> bytes:
-    """The zip of a FunctionCode or of an UpdateFunctionCode request."""
-    if code.s3_bucket or code.s3_key or code.s3_object_version:
-        raise members.refuse("Code in S3 is not supported by this server: send it as ZipFile.")
-    if code.image_uri:
-        raise members.refuse("Container images are not supported by this server: send the code as ZipFile.")
-    if code.zip_file is None:
-        raise members.refuse("Please provide a source for function code.")
-    return bytes(code.zip_file)
-
-
-def _code_fields(code: bytes) -> dict[str, Any]:
-    digest = hashlib.sha256(code)
-    return {
-        "code_sha256": base64.b64encode(digest.digest()).decode(),
-        "code_key": digest.hexdigest(),
-        "code_size": len(code),
-    }

@@ -70,19 +70,16 @@ def check_supported(request: Any) -> None:
     for attribute, member in _REFUSED.items():
         if getattr(request, attribute, None):
             raise refuse(f"{member} is not supported by this server: leave it out of the request.")
-    for layer in getattr(request, "layers", None) or ():
-        raise refuse(f"Layer version {layer} does not exist.")
 
 
 def given_settings(request: Any) -> dict[str, Any]:
-    """The fields of a Configuration that a CreateFunction or UpdateFunctionConfiguration request sets."""
+    """The fields of a Configuration that a CreateFunction or UpdateFunctionConfiguration request sets, but layers."""
     nested = {
         "environment": request.environment and (request.environment.variables or {}),
         "ephemeral_storage": request.ephemeral_storage and request.ephemeral_storage.size,
         "tracing_mode": request.tracing_config and request.tracing_config.mode,
         "snap_start_apply_on": request.snap_start and (request.snap_start.apply_on or "None"),
         "logging_config": request.logging_config and _logging(request.logging_config),
-        "layers": None if request.layers is None else tuple(request.layers),
     }
     plain = ("runtime", "role", "handler", "description", "timeout", "memory_size", "kms_key_arn")
     return without_none({**{name: getattr(request, name) for name in plain}, **nested})
@@ -199,7 +196,7 @@ def configuration_document(configuration: Configuration, *, qualified: bool | No
         "KMSKeyArn": configuration.kms_key_arn or None,
         "TracingConfig": {"Mode": configuration.tracing_mode},
         "RevisionId": configuration.revision_id,
-        "Layers": [{"Arn": arn} for arn in configuration.layers] or None,
+        "Layers": [{"Arn": layer.arn, "CodeSize": layer.code_size} for layer in configuration.layers] or None,
         "PackageType": configuration.package_type,
         "Architectures": configuration.architectures,
         "EphemeralStorage": {"Size": configuration.ephemeral_storage},

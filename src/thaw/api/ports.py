@@ -46,6 +46,19 @@ class Publishing(Protocol):
         """The deployment package (zip), for GetFunction's Code.Location."""
 
 
+class LayerPackages(Protocol):
+    """What keeps the zips of layers, under the hex SHA-256 of their content; `thaw.publish` satisfies it."""
+
+    async def store_layer(self, content: bytes) -> None:
+        """Checks that the zip can be unpacked, and stores it. Raises CodePackageError or ServiceError."""
+
+    async def layer_content(self, key: str) -> bytes:
+        """The zip of a layer, for GetLayerVersion's Content.Location."""
+
+    async def layers_dropped(self, keys: Sequence[str]) -> None:
+        """Deletes the zips and folders of those keys that `catalog.layers.used_content(keys)` does not name."""
+
+
 class Invoking(Protocol):
     """What runs a call."""
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from thaw.catalog import records, refusals, transitions
 from thaw.catalog.configuration import LATEST, Alias, Configuration, names_version
 from thaw.catalog.database import Database
+from thaw.catalog.layers import LayerCatalog
 
 Change = Callable[[Configuration], Configuration]
 # What a qualifier stands for: versions and the share of calls (0.0 to 1.0) that each beyond the first one gets.
@@ -29,6 +30,7 @@ class Catalog:
 
     def __init__(self, path: Path, *, region: str, account_id: str, draw: Callable[[], float] = random.random) -> None:
         self._database = Database(path)
+        self.layers = LayerCatalog(self._database, region=region, account_id=account_id)
         self._arn = f"arn:aws:lambda:{region}:{account_id}:function:"
         self._draw = draw
         self._targets: dict[str, dict[str, _Target]] = {}
@@ -151,7 +153,8 @@ class Catalog:
         """Takes back an update whose code or settings turned out to be unusable before anybody was told of it."""
         async with self._write(updating.function_name) as connection:
             latest, serving = await self._latest(connection, updating.function_name)
-            if serving is not None and latest.revision_id == updating.revision_id:
+            same = latest.settings_digest == updating.settings_digest and latest.last_update_status == "InProgress"
+            if serving is not None and same:
                 await records.save_version(connection, serving)
 
     async def publish(

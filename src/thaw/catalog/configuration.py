@@ -41,6 +41,18 @@ USER_SETTINGS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsedLayer:
+    """A layer version as a function uses it, which it goes on doing when the layer version is deleted.
+
+    `content_key` is the hex SHA-256 of the layer's zip (its object key), `code_size` the zip's bytes.
+    """
+
+    arn: str
+    code_size: int
+    content_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """The settings and the state of $LATEST or of one version; never changed in place.
 
@@ -49,7 +61,9 @@ class Configuration:
     per created function: one that is deleted and created again under its name has another. `function_arn` is
     unqualified. `last_update_status` None means that the member is absent from responses.
     `settings_digest` is the SHA-256 (hex) of what the user set, code included; a version keeps that of the $LATEST it
-    was made from. `other_members` are members of the API that Thaw keeps and shows but does not act on (for example
+    was made from. `layers` are merged into /opt in this order, later ones over earlier ones. `reserved_concurrency`
+    (calls at one time; None: no limit of its own) belongs to the function and is filled in by `Catalog.resolve` only.
+    `other_members` are members of the API that Thaw keeps and shows but does not act on (for example
     "VpcConfig").
     """
 
@@ -66,7 +80,7 @@ class Configuration:
     ephemeral_storage: int = 512
     environment: Mapping[str, str] = field(default_factory=dict)
     architectures: tuple[str, ...] = ("x86_64",)
-    layers: tuple[str, ...] = ()
+    layers: tuple[UsedLayer, ...] = ()
     snap_start_apply_on: str = "None"
     code_sha256: str = ""
     code_size: int = 0
@@ -88,6 +102,7 @@ class Configuration:
     snapshot_key: str | None = None
     runtime_version_arn: str | None = None
     settings_digest: str = ""
+    reserved_concurrency: int | None = None
 
     @property
     def qualified_arn(self) -> str:
@@ -112,6 +127,7 @@ class Configuration:
     def digest(self) -> str:
         """Computes `settings_digest`; $LATEST and a version with equal digests are one version for PublishVersion."""
         settings = {name: getattr(self, name) for name in USER_SETTINGS}
+        settings["layers"] = [layer.arn for layer in self.layers]
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=dict).encode()).hexdigest()
 
     def config_sha256(self) -> str:

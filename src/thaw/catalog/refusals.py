@@ -56,13 +56,47 @@ def wrong_state(state: str) -> ServiceError:
     )
 
 
-def wrong_revision() -> ServiceError:
-    """A RevisionId that is no longer the resource's."""
+def wrong_revision(source: str = "GetFunction/GetAlias") -> ServiceError:
+    """A RevisionId that is no longer the resource's; `source` is the operation that tells the right one."""
     return ServiceError(
         "PreconditionFailedException",
         "The Revision Id provided does not match the latest Revision Id. "
-        "Call the GetFunction/GetAlias API to retrieve the latest Revision Id",
+        f"Call the {source} API to retrieve the latest Revision Id",
     )
+
+
+def layer_not_found(arn: str) -> ServiceError:
+    """An operation on the policy of a layer version that is not there."""
+    return ServiceError("ResourceNotFoundException", f"Layer version {arn} does not exist.")
+
+
+def layer_unusable(arn: str) -> ServiceError:
+    """A function that asks for a layer version that is not there."""
+    return ServiceError("InvalidParameterValueException", f"Layer version {arn} does not exist.")
+
+
+def statement_exists(statement_id: str) -> ServiceError:
+    """A permission under a statement id that is taken."""
+    return ServiceError(
+        "ResourceConflictException",
+        f"The statement id ({statement_id}) provided already exists. "
+        "Please provide a new statement id, or remove the existing statement.",
+    )
+
+
+def statement_not_found(statement_id: str) -> ServiceError:
+    """The removal of a permission that is not there."""
+    return ServiceError("ResourceNotFoundException", f"Statement {statement_id} is not found in resource policy.")
+
+
+def no_policy() -> ServiceError:
+    """A resource without any statement."""
+    return ServiceError("ResourceNotFoundException", "No policy is associated with the given resource.")
+
+
+def no_resource() -> ServiceError:
+    """What Lambda says where it does not want to name what is missing."""
+    return ServiceError("ResourceNotFoundException", "The resource you requested does not exist.")
 
 
 def wrong_code(given: str, current: str) -> ServiceError:

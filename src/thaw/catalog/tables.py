@@ -44,3 +44,32 @@ aliases = Table(
     Column("name", String(128), primary_key=True),
     Column("document", Text, nullable=False),
 )
+
+# Layer versions are never numbered twice either.
+layer_counters = Table(
+    "layer_counters",
+    metadata,
+    Column("layer_name", String(140), primary_key=True),
+    Column("last_version", Integer, nullable=False),
+)
+
+layer_versions = Table(
+    "layer_versions",
+    metadata,
+    Column("layer_name", String(140), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("content_key", String(64), nullable=False, index=True),
+    Column("document", Text, nullable=False),
+)
+
+# What hangs on a function, a version or an alias and is not part of a configuration: policies, URLs and the like.
+# `kind` names the dataclass in `attachments.py` whose JSON `document` is; `lookup` is a second name (a URL's id).
+attachments = Table(
+    "attachments",
+    metadata,
+    Column("function_name", String(64), ForeignKey("functions.name", ondelete="CASCADE"), primary_key=True),
+    Column("qualifier", String(128), primary_key=True),
+    Column("kind", String(32), primary_key=True, index=True),
+    Column("lookup", String(64), nullable=True, unique=True),
+    Column("document", Text, nullable=False),
+)
