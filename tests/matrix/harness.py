@@ -6,12 +6,15 @@ import asyncio
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from thaw.environment import control, mounts
 from thaw.environment.launch import Launched, launch, receive, send
 from thaw.environment.seccomp import function_filter
 from thaw.environment.template import FUNCTION_UID, build_template
-from thaw.restore import Template, unpack_folder
+from thaw.restore import Cloned, Template, unpack_folder
 from thaw.snapshot import Capture, FreezeTarget
 
 PROGRAMS = Path(__file__).with_name("programs")
@@ -78,9 +81,21 @@ def interpreter() -> tuple[list[tuple[Path, str]], list[str], dict[str, str]]:
     return [(prefix, "/var/lang")], [inside], {**variables, "LD_LIBRARY_PATH": "/var/lang/lib"}
 
 
+@cache
+def probe_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder with the compiled probe, which lives as long as the tests."""
+    folder = tempfile.TemporaryDirectory(prefix="thaw-probe-")
+    os.chmod(folder.name, 0o755)
+    source = Path(__file__).with_name("probe.c")
+    flags = ["-O2", "-shared", "-fPIC", "-mno-red-zone", "-Wall", "-Wextra", "-Werror"]
+    run(["gcc", *flags, "-o", f"{folder.name}/libprobe.so", str(source)])
+    return folder
+
+
 def _shared_places() -> list[tuple[str, int]]:
     shown, _, _ = interpreter()
     places = [(target, mounts.read_only_tree(source)) for source, target in shown]
+    places.append(("/opt", mounts.read_only_tree(Path(probe_folder().name))))
     return [*places, ("/var/task", mounts.read_only_tree(PROGRAMS))]
 
 
@@ -105,8 +120,9 @@ async def start(found: Box, program: str) -> None:
     async with asyncio.timeout(_LIMIT_S):
         with listener:
             found.connection, _ = await loop.sock_accept(listener)
+    async with asyncio.timeout(_LIMIT_S):
         line = await _line(found.connection)
-    assert line == {"ready": True}, f"{line}\n{found.output}"
+    assert line == {"ready": True}, f"{line.get('error', line)}\n{found.output}"
 
 
 async def _line(connection: socket.socket) -> Any:
@@ -185,17 +201,24 @@ async def thawed(template: Template, found: Box, disk: bytes) -> tuple[int, Any]
     launched.function_end = -1
     found.connection = socket.socket(fileno=launched.server_end)
     launched.server_end = -1
-    answer = await ask(found)
     try:
-        if answer == {"ended": True}:
-            info = await asyncio.to_thread(os.waitid, os.P_PIDFD, cloned.pidfd, os.WEXITED)
-            return cloned.pid, {"ended": str(info), "failure": str(cloned.failure())}
-        return cloned.pid, answer
+        return cloned.pid, await _found(found, cloned)
     finally:
-        if answer != {"ended": True}:
-            os.kill(cloned.pid, 9)
-            await asyncio.to_thread(os.waitid, os.P_PIDFD, cloned.pidfd, os.WEXITED)
+        # PID 1 of the sandbox cannot end before its clone, whose parent is this process, has been reaped.
+        signal.pidfd_send_signal(cloned.pidfd, signal.SIGKILL)
+        await asyncio.to_thread(os.waitid, os.P_PIDFD, cloned.pidfd, os.WEXITED)
         os.close(cloned.pidfd)
+
+
+async def _found(found: Box, cloned: Cloned) -> Any:
+    """What the program found, or how the clone ended."""
+    answer = await ask(found)
+    if answer == {"ended": True}:
+        options = os.WEXITED | os.WNOWAIT
+        status = await asyncio.to_thread(os.waitid, os.P_PIDFD, cloned.pidfd, options)
+        assert status is not None
+        return {"ended": status.si_status, "failure": str(cloned.failure()), "log": found.output}
+    return answer
 
 
 def _nothing(found: Box) -> bool:
@@ -221,10 +244,7 @@ async def round_trip(program: str, folder: Path, clones: int = 3) -> list[Any]:
         stack.push_async_callback(template.close)
         boxes = [await stack.enter_async_context(box(namespace, folder, f"clone{index}")) for index in range(clones)]
         found = await asyncio.gather(*(thawed(template, each, capture.disk) for each in boxes))
-        return [
-            answer if "failure" not in answer else {**answer, "log": each.output}
-            for (_, answer), each in zip(found, boxes, strict=True)
-        ]
+        return [answer for _, answer in found]
 
 
 def descriptor_count() -> int:
