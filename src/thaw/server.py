@@ -142,6 +142,7 @@ class Server:
             snapshots=store.snapshots,
             retire=self.invoker.assignment.retire,
             forget=self._restoring.forget,
+            published=self._restoring.prepare,
         )
 
     def _renew(self, configuration: Configuration) -> None:

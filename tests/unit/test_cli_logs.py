@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ def test_the_streams_of_a_function_are_merged_by_time(tmp_path: Path) -> None:
     for text in ("first", "second"):
         for stream in streams:
             stream.append([f"{text} of {stream.name[12:20]}".encode()])
+        time.sleep(0.005)  # events of one millisecond have no order between streams
     printed = CliRunner().invoke(application, ["logs", "f", "--state-dir", str(tmp_path)])
     assert printed.exit_code == 0
     texts = [line.split(" ")[1] for line in printed.output.splitlines()]

@@ -102,6 +102,7 @@ class Bench:
         self.snapshots = Snapshots()
         self.retired: list[Configuration] = []
         self.forgotten: list[str] = []
+        self.published: list[Configuration] = []
         self.folders = CodeFolders(folder / "code", self.packages.get)
         self.folders.prepare()
         self.publisher = self.new_publisher()
@@ -116,6 +117,7 @@ class Bench:
             snapshots=self.snapshots,
             retire=self.retire,
             forget=self.forgotten.append,
+            published=self.published.append,
         )
 
     def retire(self, configurations: Iterable[Configuration]) -> None:
@@ -205,6 +207,7 @@ async def test_a_version_is_pending_until_its_snapshot_is_taken(bench: Bench) ->
     bench.snapshotting.gate.set()
     done = await bench.until("f", "1", "Active")
     assert (done.last_update_status, done.optimization_status, done.snapshot_key) == ("Successful", "On", "s1")
+    assert [(one.version, one.snapshot_key) for one in bench.published] == [("1", "s1")]
 
 
 @pytest.mark.parametrize(

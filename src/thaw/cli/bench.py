@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from thaw.cli.screen import wide_console
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -39,11 +41,9 @@ def bench(
     output: Annotated[Path, typer.Option(help="Folder for the records")] = OUTPUT,
 ) -> None:
     """Measure starts of the demonstration's function; writes <output>/python.json and prints a table."""
-    from rich.console import Console
-
     from thaw.cli.figures import write_records
 
-    console = Console(highlight=False)
+    console = wide_console()
     records = measure(calls, lambda text: console.print(f"• {text}"))
     path = output / f"{SUITE}.json"
     write_records(path, records)

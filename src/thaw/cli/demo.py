@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from thaw.cli.screen import wide_console
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -37,11 +39,9 @@ def demo(
     calls: Annotated[int, typer.Option(help="Fresh environments per version", min=2)] = 30,
 ) -> None:
     """Publish a function without and with SnapStart, call both on fresh environments, and show the difference."""
-    from rich.console import Console
-
     from thaw.cli.example import build_example
 
-    console = Console(highlight=False)
+    console = wide_console()
     with _temporary_state() as state_dir, _progress(console) as step:
         example = build_example(step)
         outcome = _measure(example, state_dir, calls, step)

@@ -15,6 +15,8 @@ from typing import Literal
 
 import typer
 
+from thaw.cli.screen import wide_console
+
 OLDEST_KERNEL = (5, 15)
 TOOLS = ("gcc", "make")
 Verdict = Literal["ok", "less", "missing"]
@@ -31,7 +33,6 @@ class Finding:
 
 def doctor() -> None:
     """Say what this machine permits; the exit status is 1 where functions cannot run here."""
-    from rich.console import Console
     from rich.table import Table
 
     found = list(examine())
@@ -39,7 +40,7 @@ def doctor() -> None:
     marks = {"ok": "[green]ok[/]", "less": "[yellow]less[/]", "missing": "[red]missing[/]"}
     for finding in found:
         table.add_row(marks[finding.verdict], finding.subject, finding.sentence)
-    Console().print(table)
+    wide_console().print(table)
     if any(finding.verdict == "missing" for finding in found):
         raise typer.Exit(1)
 

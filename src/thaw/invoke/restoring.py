@@ -20,7 +20,7 @@ from thaw.environment.execution import Environment
 from thaw.environment.furnishing import make_mounts
 from thaw.environment.pool import SandboxPool
 from thaw.environment.settings import FunctionSettings
-from thaw.errors import RestoreFailed, RestoreHookFailed, RestoreRefused, StoreError
+from thaw.errors import RestoreFailed, RestoreHookFailed, RestoreRefused, StoreError, ThawError
 from thaw.invoke.launching import Preparing
 from thaw.invoke.residents import Residents
 from thaw.observe.log_stream import LogStream
@@ -85,6 +85,7 @@ class Restoring:
         self._residents: Residents[ResidentSnapshot] = Residents(resident_limit)
         self._restore_limit_s = restore_limit_s
         self._renew = renew
+        self._preparing_tasks: set[asyncio.Task[None]] = set()
 
     async def clone(self, configuration: Configuration, request_id: str, log: LogStream) -> Environment | None:
         """A clone that waits for its first invocation; None where the call has to start afresh.
@@ -155,12 +156,31 @@ class Restoring:
             os.close(memory_fd)
         return ResidentSnapshot(template, disk)
 
+    def prepare(self, configuration: Configuration) -> None:
+        """Loads a new snapshot in the background, so that the first call of its version need not wait for it."""
+        task = asyncio.create_task(self._prepare(configuration))
+        self._preparing_tasks.add(task)
+        task.add_done_callback(self._preparing_tasks.discard)
+
+    async def _prepare(self, configuration: Configuration) -> None:
+        key = configuration.snapshot_key
+        assert key is not None, "it was just taken"
+        try:
+            settings = await self._preparing.settings(configuration, "snap-start")
+            async with self._residents.hold(key, lambda: self._load(key, settings)):
+                return
+        except ThawError as error:
+            logger.warning("the new snapshot of %s could not be loaded: %s", configuration.qualified_arn, error)
+
     def forget(self, snapshot_key: str) -> None:
         """Releases the memory of a snapshot that was deleted."""
         self._residents.drop(snapshot_key)
 
     async def close(self) -> None:
         """Releases all snapshots."""
+        for task in self._preparing_tasks:
+            task.cancel()
+        await asyncio.gather(*self._preparing_tasks, return_exceptions=True)
         await self._residents.close()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from thaw.catalog.catalog import Catalog
@@ -65,7 +66,7 @@ class Publisher:
 
     At most `concurrency` snapshots are taken at one time; others wait, Pending. `retire(configurations)` is told which
     configurations are gone, so that their environments end, and `forget(key)` which snapshots, so that their memory is
-    released.
+    released. `published(configuration)` is told of a version that has a new snapshot, which is worth loading early.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Publisher:
         snapshots: SnapshotDeleting,
         retire: Callable[[Iterable[Configuration]], None],
         forget: Callable[[str], None],
+        published: Callable[[Configuration], None],
         concurrency: int = 2,
     ) -> None:
         self._catalog = catalog
@@ -89,6 +91,7 @@ class Publisher:
         self._snapshots = snapshots
         self._retire = retire
         self._forget = forget
+        self._published = published
         self._turns = asyncio.Semaphore(concurrency)
         self._tasks: dict[asyncio.Task[None], Configuration] = {}
         self._renewed: set[str] = set()
@@ -221,7 +224,9 @@ class Publisher:
             snapshot_key=key,
             runtime_version_arn=runtime.version_arn,
         )
-        if not done:
+        if done:
+            self._published(replace(configuration, snapshot_key=key))
+        else:
             await self._snapshots.delete(key)
         return done
 
