@@ -93,7 +93,7 @@ def share_runtimes(state_dir: Path) -> None:
     SHARED_RUNTIMES.mkdir(parents=True, exist_ok=True)
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     link = state_dir / "runtimes"
-    if not link.is_symlink():
+    if not link.exists():
         link.symlink_to(SHARED_RUNTIMES)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving import SHARED_RUNTIMES, Served, served, share_runtimes
+from thaw.runtimes.client import COMPLETE
 from waiting import until_true
 
 pytestmark = [
@@ -93,7 +94,7 @@ def test_a_changed_runtime_makes_the_snapshot_stale(tmp_path: Path) -> None:
     shutil.copytree(SHARED_RUNTIMES, state / "runtimes")
     with served(state, idle_timeout_s=0) as running:
         version, started = publish(running)
-        for listed in (state / "runtimes").glob("*/*complete*"):
+        for listed in (state / "runtimes").glob(f"*/{COMPLETE}"):
             listed.write_text(listed.read_text() + "patched==1\n")
         changed = "The snapshot cannot be used: The runtime"
         assert_starts_afresh_and_is_renewed(running, version, started, changed)
