@@ -18,10 +18,13 @@ _NONE: Final = 0xFFFF_FFFF_FFFF_FFFF
 _RESTART: Final = (-512, -513, -514)
 _RESTART_BLOCK: Final = -516
 _EINTR: Final = 4
-_FUTEX_CMD_MASK: Final = 0x7F
 # Calls with a relative time that may simply be made again: they wait once more for the whole time, which no program can
 # tell from a slow machine. An EINTR that no signal explains is something programs do get wrong.
 _REPEATABLE: Final = {7, 23, 35, 202, 230, 232, 270, 271, 281, 441, 449}
+# Calls that end with EINTR when the thread is stopped, without any signal (signal(7), "Interruption of system calls ...
+# by stop signals"): read, write, accept, sendto, recvfrom, sendmsg, recvmsg (sockets with a time-out), semop,
+# rt_sigtimedwait, io_getevents, semtimedop, epoll_wait, epoll_pwait, accept4, recvmmsg, io_pgetevents, epoll_pwait2.
+_STOPPED_WITH_EINTR: Final = {0, 1, 43, 44, 45, 46, 47, 65, 128, 208, 220, 232, 281, 288, 299, 333, 441}
 # arch/x86/include/uapi/asm/{sigcontext,ucontext}.h
 _FP_XSTATE_MAGIC1: Final = 0x46505853
 _FP_XSTATE_MAGIC2: Final = 0x46505845
@@ -53,18 +56,29 @@ _PR_SET_NAME, _PR_GET_TID_ADDRESS, _PR_SET_TIMERSLACK = 15, 40, 29
 _DEFAULT_TIMER_SLACK: Final = 50_000  # ns
 
 
-def resumable(registers: Registers) -> Registers:
-    """The registers with which a thread that was stopped inside a system call goes on as if nothing had happened."""
-    result = dict(registers)
-    value = signed(registers["rax"])
-    if signed(registers["orig_rax"]) < 0:
-        return result
-    if value in _RESTART or (value == _RESTART_BLOCK and registers["orig_rax"] in _REPEATABLE):
-        result["rip"] -= 2
-        result["rax"] = registers["orig_rax"]
-    elif value == _RESTART_BLOCK:
-        result["rax"] = -_EINTR & _NONE
-    return result
+def resumable(registers: Registers, *, signalled: bool = False) -> Registers:
+    """The registers with which a thread that was stopped inside a system call goes on as if nothing had happened.
+
+    `signalled`: a signal that the thread does not block waits for it. Then something has happened, and a call that
+    never goes on after a handler shows EINTR.
+    """
+    call, value = signed(registers["orig_rax"]), signed(registers["rax"])
+    if call < 0 or not -516 <= value < 0:
+        return dict(registers)
+    again = value in _RESTART or (value == _RESTART_BLOCK and call in _REPEATABLE)
+    again |= value == -_EINTR and call in _STOPPED_WITH_EINTR
+    if again and not (signalled and value in (_RESTART_BLOCK, -_EINTR)):
+        return dict(registers) | {"rip": registers["rip"] - 2, "rax": call}
+    if value == _RESTART_BLOCK:
+        return dict(registers) | {"rax": -_EINTR & _NONE}
+    return dict(registers)
+
+
+def _signalled(thread: TracedThread) -> bool:
+    """Whether a signal is about to be delivered to the thread."""
+    waiting = thread.pending_signals(shared=False) + thread.pending_signals(shared=True)
+    blocked = thread.signal_mask()
+    return any(not blocked >> (struct.unpack_from("=i", each)[0] - 1) & 1 for each in waiting)
 
 
 def outside_rseq(process: StoppedProcess, registers: Registers, area: int) -> Registers:
@@ -99,7 +113,7 @@ def _signal_frame(plan: PlanWriter, thread: TracedThread, registers: Registers, 
     context = struct.pack("=QQQiIQ", _UC_FLAGS, 0, alternate[0], alternate[1], 0, alternate[2])
     context += struct.pack("=18Q", *(registers[name] & _NONE for name in _CONTEXT_ORDER))
     context += struct.pack("=4H", registers["cs"], 0, 0, registers["ss"])
-    context += struct.pack("=4Q", 0, 0, 0, floating) + bytes(64)
+    context += struct.pack("=5Q", 0, 0, 0, 0, floating) + bytes(64)  # err, trapno, oldmask, cr2, fpstate
     context += struct.pack("=Q", thread.signal_mask())
     # rt_sigreturn takes the frame to begin 8 bytes below rsp: the slot of the return address into the trampoline.
     return plan.allocate(bytes(8) + context, 16) + 8
@@ -166,7 +180,8 @@ def plan_thread(plan: PlanWriter, process: StoppedProcess, thread: TracedThread)
     name = read_text(f"/proc/{process.pid}/task/{thread.tid}/comm").rstrip("\n")
     if thread.registers["cs"] != 0x33:
         raise NotFreezable(f"Thread {name!r} runs 32-bit code, which cannot be frozen: build the function for x86-64.")
-    registers = outside_rseq(process, resumable(thread.registers), thread.rseq()[0])
+    registers = resumable(thread.registers, signalled=_signalled(thread))
+    registers = outside_rseq(process, registers, thread.rseq()[0])
     program = plan.program()
     program.call("prctl", _PR_SET_NAME, plan.text(name))
     _scheduling(plan, program, thread.tid)
