@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -229,3 +230,29 @@ def test_calls_beyond_the_limit_are_throttled(tmp_path: Path) -> None:
         assert {error.response["Error"]["Code"] for error in refused} == {"TooManyRequestsException"}
         assert {error.response["Reason"] for error in refused} == {"ConcurrentInvocationLimitExceeded"}
         assert json.dumps(running.call("busy", "again").payload) == '"again"'
+
+
+def test_the_aws_cli_publishes_and_calls_a_clone_with_the_lines_of_the_guide(server: Served, tmp_path: Path) -> None:
+    cli = shutil.which("aws", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if cli is None:
+        pytest.skip("the AWS CLI is not installed (pip install awscli)")
+    server.create("guide", ECHO)
+    environment = os.environ | {
+        "AWS_ENDPOINT_URL": server.process.url, "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "thaw", "AWS_SECRET_ACCESS_KEY": "thaw",
+    }  # fmt: skip
+    for line in (
+        "update-function-configuration --function-name guide --snap-start ApplyOn=PublishedVersions",
+        "wait function-updated-v2 --function-name guide",
+        "publish-version --function-name guide",
+        "wait published-version-active --function-name guide --qualifier 1",
+        "invoke --function-name guide --qualifier 1 answer.json",
+    ):
+        done = subprocess.run(
+            [cli, "lambda", *line.split()], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ExecutedVersion"] == "1"
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert (answer["type"], answer["version"]) == ("snap-start", "1")

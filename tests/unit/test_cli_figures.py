@@ -22,7 +22,8 @@ def test_the_quantiles_of_one_value_are_that_value() -> None:
 def test_a_restored_report_line_is_read() -> None:
     log = (
         "START RequestId: r Version: 2\nREPORT RequestId: r\tDuration: 2338.66 ms\tBilled Duration: 2521 ms\t"
-        "Memory Size: 3009 MB\tMax Memory Used: 173 MB\tRestore Duration: 398.97 ms\tBilled Restore Duration: 182 ms\t\n"
+        "Memory Size: 3009 MB\tMax Memory Used: 173 MB\tRestore Duration: 398.97 ms\t"
+        "Billed Restore Duration: 182 ms\t\n"
     )
     assert report_values(log) == {
         "Duration": 2338.66,

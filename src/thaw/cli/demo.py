@@ -16,6 +16,7 @@ from thaw.cli.screen import wide_console
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.status import Status
 
     from thaw.cli.example import Example
     from thaw.cli.measuring import CloneMemory, Sample, SnapshotSize
@@ -57,19 +58,31 @@ def _temporary_state() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+class Progress:
+    """A spinner with what is being done, and how far it is; each step stays as a line."""
+
+    def __init__(self, console: Console, status: Status) -> None:
+        self._console = console
+        self._status = status
+
+    def __call__(self, text: str) -> None:
+        """Begins a step."""
+        self._console.print(f"[green]•[/] {text}")
+        self._status.update(text)
+
+    def counter(self, total: int) -> Callable[[], None]:
+        """To be called after each of the `total` calls of a step."""
+        numbers = iter(range(1, total + 1))
+        return lambda: self._status.update(f"call {next(numbers)} of {total}")
+
+
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str], None]]:
-    """A spinner with what is being done; each step that is over stays as a line."""
+def _progress(console: Console) -> Iterator[Progress]:
     with console.status("starting") as status:
-
-        def step(text: str) -> None:
-            console.print(f"[green]•[/] {text}")
-            status.update(text)
-
-        yield step
+        yield Progress(console, status)
 
 
-def _measure(example: Example, state_dir: Path, calls: int, step: Callable[[str], None]) -> Outcome:
+def _measure(example: Example, state_dir: Path, calls: int, step: Progress) -> Outcome:
     from thaw.cli.measuring import boto_caller, in_turn, memory_of_clones, size_of_snapshot, wait_active
     from thaw.cli.process import lambda_client, serving
 
@@ -82,7 +95,7 @@ def _measure(example: Example, state_dir: Path, calls: int, step: Callable[[str]
         publish_s = _publish_both(client, step)
         step(f"calling version 1 and version 2 in turn, {calls} times each, every time in a fresh environment")
         caller = boto_caller(client, FUNCTION, example.payload)
-        samples = in_turn(caller, ["1", "2"], calls)
+        samples = in_turn(caller, ["1", "2"], calls, step.counter(2 * calls))
     step(f"starting the server again on the same state, and looking into {CLONES} idle clones")
     clones = memory_of_clones(state_dir, FUNCTION, "2", CLONES, example.payload)
     size = size_of_snapshot(state_dir, FUNCTION, "2")
