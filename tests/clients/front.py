@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 from thaw.api.application import Application, create_application
 from thaw.api.http import Message
+from thaw.catalog.attachments import ProvisionedConcurrency
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import Configuration
 from thaw.errors import CodePackageError, ServiceError
@@ -51,6 +52,7 @@ class Background:
     packages: dict[str, bytes] = field(default_factory=dict)
     deletions: list[tuple[str, str]] = field(default_factory=list)
     waiting: list[tuple[Configuration, dict[str, Any]]] = field(default_factory=list)
+    provisioned: list[tuple[str, str]] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def function_created(self, configuration: Configuration, code: bytes) -> None:
@@ -90,6 +92,13 @@ class Background:
     async def layers_dropped(self, keys: Sequence[str]) -> None:
         for key in set(keys) - await self.catalog.layers.used_content(keys):
             del self.packages[key]
+
+    async def provisioning_changed(self, name: str, qualifier: str) -> None:
+        self.provisioned.append((name, qualifier))
+        config = await self.catalog.attachments.get(ProvisionedConcurrency, name, qualifier)
+        if config is not None and not self.held:
+            ready = {"allocated": config.requested, "available": config.requested, "status": "READY"}
+            await self.catalog.concurrency.report(name, qualifier, **ready)
 
     async def settle(self) -> None:
         """Ends all background work that was held."""
@@ -155,7 +164,7 @@ class Front:
         self.background = Background(catalog)
         self.echo = Echo()
         self.application: Application = create_application(
-            FrontSettings(), catalog, self.background, self.echo, layers=self.background
+            FrontSettings(), catalog, self.background, self.echo, layers=self.background, provisioning=self.background
         )
 
     @classmethod

@@ -87,3 +87,42 @@ def test_errors_are_told_as_lambda_tells_them(aws, function):
     )
     refused = aws("aws lambda list-capacity-providers", fails=True)
     assert "The operation ListCapacityProviders is not implemented by this server yet." in refused
+
+
+def test_permissions_and_concurrency(aws, function):
+    added = aws(
+        "aws lambda add-permission --function-name my-function --statement-id s3 --action lambda:InvokeFunction "
+        "--principal s3.amazonaws.com --source-arn arn:aws:s3:::bucket"
+    )
+    assert json.loads(added["Statement"])["Principal"] == {"Service": "s3.amazonaws.com"}
+    found = aws("aws lambda get-policy --function-name my-function")
+    assert json.loads(found["Policy"])["Statement"] == [json.loads(added["Statement"])]
+    aws("aws lambda remove-permission --function-name my-function --statement-id s3")
+    assert "ResourceNotFoundException" in aws("aws lambda get-policy --function-name my-function", fails=True)
+    aws("aws lambda put-function-concurrency --function-name my-function --reserved-concurrent-executions 5")
+    shown = aws("aws lambda get-function-concurrency --function-name my-function")
+    assert shown == {"ReservedConcurrentExecutions": 5}
+    aws("aws lambda delete-function-concurrency --function-name my-function")
+    aws("aws lambda put-function-event-invoke-config --function-name my-function --maximum-retry-attempts 0")
+    listed = aws("aws lambda list-function-event-invoke-configs --function-name my-function")
+    assert [one["MaximumRetryAttempts"] for one in listed["FunctionEventInvokeConfigs"]] == [0]
+
+
+def test_layers_as_the_documentation_shows_them(aws, function):
+    layer = aws(
+        "aws lambda publish-layer-version --layer-name my-layer --license-info MIT --zip-file fileb://function.zip "
+        "--compatible-runtimes python3.12 python3.13 --compatible-architectures x86_64"
+    )
+    arn = layer["LayerVersionArn"]
+    updated = aws(f"aws lambda update-function-configuration --function-name my-function --layers {arn}")
+    assert [one["Arn"] for one in updated["Layers"]] == [arn]
+    aws("aws lambda wait function-updated-v2 --function-name my-function")
+    listed = aws("aws lambda list-layers --compatible-runtime python3.13")
+    assert [one["LayerName"] for one in listed["Layers"]] == ["my-layer"]
+    aws(
+        "aws lambda add-layer-version-permission --layer-name my-layer --version-number 1 --statement-id all "
+        "--action lambda:GetLayerVersion --principal *"
+    )
+    aws("aws lambda delete-layer-version --layer-name my-layer --version-number 1")
+    kept = aws("aws lambda get-function-configuration --function-name my-function")
+    assert [one["Arn"] for one in kept["Layers"]] == [arn]

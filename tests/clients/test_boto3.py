@@ -109,6 +109,26 @@ def test_tags(client, function):
     assert client.get_function(FunctionName="my-function")["Tags"] == {"team": "büro"}
 
 
+def test_provisioned_concurrency(client):
+    create(client, Publish=True)
+    where = {"FunctionName": "my-function", "Qualifier": "1"}
+    asked = client.put_provisioned_concurrency_config(**where, ProvisionedConcurrentExecutions=2)
+    assert asked["Status"] == "IN_PROGRESS"
+    ready = client.get_provisioned_concurrency_config(**where)
+    assert (ready["Status"], ready["AvailableProvisionedConcurrentExecutions"]) == ("READY", 2)
+    pages = client.get_paginator("list_provisioned_concurrency_configs").paginate(FunctionName="my-function")
+    assert [one["FunctionArn"] for page in pages for one in page["ProvisionedConcurrencyConfigs"]] == [f"{ARN}:1"]
+    client.delete_provisioned_concurrency_config(**where)
+    with pytest.raises(client.exceptions.ProvisionedConcurrencyConfigNotFoundException):
+        client.get_provisioned_concurrency_config(**where)
+
+
+def test_times_of_asynchronous_settings_are_times(client, function):
+    put = client.put_function_event_invoke_config(FunctionName="my-function", MaximumEventAgeInSeconds=60)
+    assert put["LastModified"] == client.get_function_event_invoke_config(FunctionName="my-function")["LastModified"]
+    assert put["LastModified"].year >= 2026
+
+
 def test_layers(client):
     for _ in range(2):
         published = client.publish_layer_version(LayerName="lib", Content={"ZipFile": package()})

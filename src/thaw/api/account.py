@@ -9,14 +9,14 @@ from thaw.api import members
 from thaw.api.http import Handler, Request, Response, json_response, no_content
 from thaw.api.identifier import Identifiers
 from thaw.catalog.catalog import Catalog
+from thaw.catalog.concurrency import ACCOUNT_CONCURRENCY
 
 # Lambda's default quotas of an account; sizes in bytes.
 _LIMITS = {
     "TotalCodeSize": 80_530_636_800,
     "CodeSizeUnzipped": 262_144_000,
     "CodeSizeZipped": 52_428_800,
-    "ConcurrentExecutions": 1000,
-    "UnreservedConcurrentExecutions": 1000,
+    "ConcurrentExecutions": ACCOUNT_CONCURRENCY,
 }
 _MOST_TAGS = 50
 
@@ -41,7 +41,8 @@ class Account:
         """GetAccountSettings: Lambda's default limits, and what this server holds."""
         functions, size = await self._catalog.code_usage()
         usage = {"TotalCodeSize": size, "FunctionCount": functions}
-        return json_response(200, {"AccountLimit": _LIMITS, "AccountUsage": usage})
+        unreserved = {"UnreservedConcurrentExecutions": await self._catalog.concurrency.unreserved()}
+        return json_response(200, {"AccountLimit": _LIMITS | unreserved, "AccountUsage": usage})
 
     async def list_tags(self, arguments: Any, _: Request) -> Response:
         """ListTags."""

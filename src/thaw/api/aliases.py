@@ -9,6 +9,8 @@ from typing import Any
 from thaw.api import members, paging
 from thaw.api.http import Handler, Request, Response, json_response, no_content
 from thaw.api.identifier import Identifiers
+from thaw.api.ports import Provisioning
+from thaw.catalog.attachments import ProvisionedConcurrency
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import LATEST, Alias
 
@@ -16,9 +18,10 @@ from thaw.catalog.configuration import LATEST, Alias
 class Aliases:
     """The operations on aliases."""
 
-    def __init__(self, catalog: Catalog, identifiers: Identifiers) -> None:
+    def __init__(self, catalog: Catalog, identifiers: Identifiers, provisioning: Provisioning | None) -> None:
         self._catalog = catalog
         self._identifiers = identifiers
+        self._provisioning = provisioning
 
     def handlers(self) -> Mapping[str, Handler]:
         """Operation name to handler."""
@@ -66,11 +69,17 @@ class Aliases:
 
         name = self._name(arguments)
         alias = await self._catalog.update_alias(name, arguments.name, change, revision_id=arguments.revision_id)
+        if await self._catalog.attachments.get(ProvisionedConcurrency, name, alias.name) is not None:
+            await self._tell(name, alias.name)
         return json_response(200, members.alias_document(alias))
 
     async def delete(self, arguments: Any, _: Request) -> Response:
         """DeleteAlias; one that is not there is no error, as on Lambda."""
-        await self._catalog.delete_alias(self._name(arguments), arguments.name)
+        name = self._name(arguments)
+        provisioned = await self._catalog.attachments.get(ProvisionedConcurrency, name, arguments.name)
+        await self._catalog.delete_alias(name, arguments.name)
+        if provisioned is not None:
+            await self._tell(name, arguments.name)
         return no_content()
 
     async def list(self, arguments: Any, _: Request) -> Response:
@@ -81,6 +90,10 @@ class Aliases:
         rest = [alias for alias in found if alias.name > after]
         page, marker = paging.one_page(rest, size, lambda alias: (alias.name,))
         return json_response(200, {"NextMarker": marker, "Aliases": [members.alias_document(item) for item in page]})
+
+    async def _tell(self, name: str, alias: str) -> None:
+        if self._provisioning is not None:
+            await self._provisioning.provisioning_changed(name, alias)
 
     def _name(self, arguments: Any) -> str:
         return self._identifiers.read(arguments.function_name).name

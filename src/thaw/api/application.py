@@ -14,13 +14,17 @@ from urllib.parse import parse_qs
 from thaw.api.account import Account
 from thaw.api.aliases import Aliases
 from thaw.api.code_source import CodeSource
+from thaw.api.concurrency import ConcurrencyLimits
+from thaw.api.event_invoke import EventInvokeConfigs
+from thaw.api.function_settings import FunctionSettings
 from thaw.api.functions import Functions
 from thaw.api.http import ClientGone, Handler, Receive, Request, Response, Scope, Send, read_body
 from thaw.api.identifier import Identifiers
 from thaw.api.invocation import Invocation
 from thaw.api.layers import Layers
 from thaw.api.packages import PREFIX, PackageLinks
-from thaw.api.ports import ApiSettings, Invoking, LayerPackages, Publishing
+from thaw.api.permissions import Permissions
+from thaw.api.ports import ApiSettings, Invoking, LayerPackages, Provisioning, Publishing
 from thaw.api.protocol.operation import RequestParts
 from thaw.api.protocol.service import LambdaProtocol
 from thaw.api.versions import Versions
@@ -109,10 +113,12 @@ def create_application(
     invoking: Invoking,
     *,
     layers: LayerPackages | None = None,
+    provisioning: Provisioning | None = None,
 ) -> Application:
     """Compiles the protocol and joins the operations to what carries them out. The catalog must be open.
 
-    Operations on layers answer 501 where nothing is given that keeps their packages.
+    Operations on layers answer 501 where nothing is given that keeps their packages, those on provisioned concurrency
+    where nothing is given that provides it.
     """
     identifiers = Identifiers(settings)
     packages = PackageLinks(catalog, publishing, layers)
@@ -122,8 +128,12 @@ def create_application(
         **Functions(catalog, publishing, identifiers, packages, source, layering).handlers(),
         **layering.handlers(),
         **Versions(catalog, publishing, identifiers).handlers(),
-        **Aliases(catalog, identifiers).handlers(),
+        **Aliases(catalog, identifiers, provisioning).handlers(),
         **Invocation(catalog, publishing, invoking, identifiers).handlers(),
+        **Permissions(catalog, identifiers).handlers(),
+        **ConcurrencyLimits(catalog, identifiers, provisioning).handlers(),
+        **EventInvokeConfigs(catalog, identifiers).handlers(),
+        **FunctionSettings(catalog, identifiers).handlers(),
         **Account(catalog, identifiers).handlers(),
     }
     return Application(LambdaProtocol.compiled(), handlers, packages)

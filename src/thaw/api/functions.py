@@ -51,8 +51,6 @@ class Functions:
             "CreateFunction": self.create,
             "DeleteFunction": self.delete,
             "GetFunction": self.get,
-            "GetFunctionCodeSigningConfig": self.get_nothing,
-            "GetFunctionConcurrency": self.get_nothing,
             "GetFunctionConfiguration": self.get_configuration,
             "ListFunctions": self.list,
             "UpdateFunctionCode": self.update_code,
@@ -100,11 +98,6 @@ class Functions:
     async def get_configuration(self, arguments: Any, _: Request) -> Response:
         """GetFunctionConfiguration."""
         return json_response(200, self._document(await self._configuration(arguments), arguments))
-
-    async def get_nothing(self, arguments: Any, _: Request) -> Response:
-        """What a function without reserved concurrency, or without code signing, answers: an empty document."""
-        await self._catalog.function(self._identifiers.read(arguments.function_name).name)
-        return json_response(200, {})
 
     async def list(self, arguments: Any, _: Request) -> Response:
         """ListFunctions: $LATEST of each function, or every version with FunctionVersion=ALL."""

@@ -59,6 +59,17 @@ class LayerPackages(Protocol):
         """Deletes the zips and folders of those keys that `catalog.layers.used_content(keys)` does not name."""
 
 
+class Provisioning(Protocol):
+    """What keeps environments ready; `thaw.invoke` satisfies it."""
+
+    async def provisioning_changed(self, name: str, qualifier: str) -> None:
+        """Brings the ready environments of a version or alias, in the background, to what the catalog asks for.
+
+        That is `catalog.attachments.get(ProvisionedConcurrency, name, qualifier)`, None for none; how far it got is
+        told to `catalog.concurrency.report`. Called after every change, also when an alias moves or goes.
+        """
+
+
 class Invoking(Protocol):
     """What runs a call."""
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from thaw.catalog import records, refusals, transitions
+from thaw.catalog import attachments, records, refusals, transitions
+from thaw.catalog.attachments import Attachments, ReservedConcurrency
+from thaw.catalog.concurrency import Concurrency
 from thaw.catalog.configuration import LATEST, Alias, Configuration, names_version
 from thaw.catalog.database import Database
 from thaw.catalog.layers import LayerCatalog
@@ -30,6 +32,8 @@ class Catalog:
 
     def __init__(self, path: Path, *, region: str, account_id: str, draw: Callable[[], float] = random.random) -> None:
         self._database = Database(path)
+        self.attachments = Attachments(self._database, self._write, self.function_arn)
+        self.concurrency = Concurrency(self.attachments, self._write)
         self.layers = LayerCatalog(self._database, region=region, account_id=account_id)
         self._arn = f"arn:aws:lambda:{region}:{account_id}:function:"
         self._draw = draw
@@ -82,8 +86,12 @@ class Catalog:
         stored = await records.load_version(connection, name, records.version_number(version))
         if stored is None:
             raise refusals.function_not_found(self.function_arn(name, None if version == LATEST else version))
+        reserved = await attachments.load(connection, ReservedConcurrency, name, LATEST)
         configuration, serving = stored
-        return configuration if serving is None else serving
+        return replace(
+            configuration if serving is None else serving,
+            reserved_concurrency=None if reserved is None else reserved.executions,
+        )
 
     # --- functions and versions --------------------------------------------------------------------------------------
 
@@ -315,6 +323,7 @@ class Catalog:
             refusals.check_revision(revision_id, before.revision_id)
             changed = replace(change(before), revision_id=transitions.new_revision())
             await self._check_targets(connection, changed)
+            await self.concurrency.check_alias(connection, changed)
             await records.save_alias(connection, changed)
         return changed
 

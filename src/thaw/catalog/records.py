@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thaw.catalog import tables
-from thaw.catalog.configuration import LATEST, Alias, Configuration
+from thaw.catalog.configuration import LATEST, Alias, Configuration, names_version
 
 _versions = tables.versions
 _aliases = tables.aliases
@@ -21,7 +21,7 @@ def version_number(version: str) -> int:
     if version == LATEST:
         return 0
     # "0", "01" and numbers beyond SQL's integers were never given to a version.
-    return int(version) if version[:1] != "0" and len(version) < 10 else -1
+    return int(version) if version[:1] != "0" and len(version) < 10 and names_version(version) else -1
 
 
 def decode_configuration(document: str) -> Configuration:
@@ -132,7 +132,8 @@ async def unsettled(connection: AsyncConnection) -> list[Configuration]:
 
 
 async def delete_version(connection: AsyncConnection, name: str, number: int) -> None:
-    """Forgets one version."""
+    """Forgets one version and what hangs on it."""
+    await _delete_attachments(connection, name, str(number))
     where = (_versions.c.function_name == name) & (_versions.c.number == number)
     await connection.execute(delete(_versions).where(where))
 
@@ -179,9 +180,16 @@ async def save_alias(connection: AsyncConnection, alias: Alias) -> None:
 
 
 async def delete_alias(connection: AsyncConnection, name: str, alias: str) -> None:
-    """Forgets an alias; one that is not there is no error."""
+    """Forgets an alias and what hangs on it; one that is not there is no error."""
+    await _delete_attachments(connection, name, alias)
     where = (_aliases.c.function_name == name) & (_aliases.c.name == alias)
     await connection.execute(delete(_aliases).where(where))
+
+
+async def _delete_attachments(connection: AsyncConnection, name: str, qualifier: str) -> None:
+    table = tables.attachments
+    where = (table.c.function_name == name) & (table.c.qualifier == qualifier)
+    await connection.execute(delete(table).where(where))
 
 
 async def code_usage(connection: AsyncConnection) -> tuple[int, int]:
