@@ -130,7 +130,10 @@ async def _line(connection: socket.socket) -> Any:
     data = b""
     connection.setblocking(False)
     while not data.endswith(b"\n"):
-        piece = await loop.sock_recv(connection, 65536)
+        try:
+            piece = await loop.sock_recv(connection, 65536)
+        except ConnectionResetError:  # it was killed before it had read what we sent
+            piece = b""
         if not piece:
             return {"ended": True}
         data += piece

@@ -25,8 +25,10 @@ _EXTENT = struct.Struct("=QQQ")
 class _Served:
     """A clone that may still wait for pages: our own copies of its userfaultfd and pidfd."""
 
+    image: int
     faults: int
     pidfd: int
+    ended: Callable[[list[int]], None] | None
 
 
 class PageFaults:
@@ -99,13 +101,30 @@ class PageFaults:
         if self.alive:
             self._send(messages.Forget(image))
 
+    def stop(self, image: int) -> None:
+        """End every clone that may wait for a piece of this image: it cannot be had."""
+        for number, served in self._served.items():
+            if served.image == image:
+                self._stop(number)
+
     # -- clones --
 
-    def serve(self, image: int, faults: int, pidfd: int, *, record: bool = False) -> int:
-        """Serve a clone's missing pages until it ends; a number for `touched`. Takes `faults`, copies `pidfd`."""
+    def serve(
+        self,
+        image: int,
+        faults: int,
+        pidfd: int,
+        *,
+        record: bool = False,
+        ended: Callable[[list[int]], None] | None = None,
+    ) -> int:
+        """Serve a clone's missing pages until it ends; a number for `touched`. Takes `faults`, copies `pidfd`.
+
+        `ended(addresses)` is called after its end with the pages that it touched.
+        """
         self._numbers += 1
         number = self._numbers
-        self._served[number] = _Served(faults, os.dup(pidfd))
+        self._served[number] = _Served(image, faults, os.dup(pidfd), ended)
         self._idle.clear()
         self._loop.add_reader(self._served[number].pidfd, self._ended, number)
         try:
@@ -129,8 +148,15 @@ class PageFaults:
         os.close(served.faults)
         if not self._served:
             self._idle.set()
-        if self.alive:
-            self._send(messages.Ended(number))
+        if self._dead:
+            if served.ended is not None:
+                served.ended([])
+            return
+        if served.ended is not None:
+            self._reports[number] = self._loop.create_future()
+            self._reports[number].add_done_callback(lambda report: served.ended and served.ended(report.result()))
+            self._send(messages.Report(number))
+        self._send(messages.Ended(number))
 
     def _stop(self, number: int) -> None:
         """End a clone whose pages nobody serves; its call gets an error."""

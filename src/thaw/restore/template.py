@@ -15,7 +15,7 @@ import signal
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -76,6 +76,8 @@ class Cloned:
     pid: int
     pidfd: int
     number: int
+    faults: int
+    """A lazy clone's userfaultfd, which belongs to the caller; -1 where there is none."""
     template: Template
 
     def failure(self) -> RestoreFailed | None:
@@ -91,8 +93,6 @@ class Template:
         self.facts = facts
         self.size = size
         """Bytes of the memory image."""
-        self.on_lazy: Callable[[int, int], None] | None = None
-        """Called with a lazy clone's number and its userfaultfd, which then belongs to the callee."""
         self._pidfd = os.pidfd_open(pid)
         self._control = control
         self._loop = asyncio.get_running_loop()
@@ -100,6 +100,8 @@ class Template:
         self._acknowledging: deque[asyncio.Future[None]] = deque()
         self._waiting: deque[asyncio.Future[tuple[int, int]]] = deque()
         self._failures: dict[int, RestoreFailed] = {}
+        self._lazy: dict[int, asyncio.Future[int]] = {}
+        """Of each lazy clone that is being made, by its number: its userfaultfd."""
         self._taken = {facts["process_number"], *facts["thread_numbers"]}
         self._loop.add_reader(control.fileno(), self._readable)
         self._loop.add_reader(self._pidfd, self._ended)
@@ -216,15 +218,19 @@ class Template:
         if request.cgroup_fd is not None:
             descriptors.append(request.cgroup_fd)
         answer: asyncio.Future[tuple[int, int]] = self._loop.create_future()
+        if lazy:
+            self._lazy[number] = self._loop.create_future()
         self._send(_CLONE, body, descriptors)
         self._waiting.append(answer)
         try:
             async with asyncio.timeout(_CLONE_LIMIT_S):
                 pid, pidfd = await asyncio.shield(answer)
+                return Cloned(pid, pidfd, number, await self._lazy[number] if lazy else -1, self)
         except TimeoutError:
             self._kill()
             raise RestoreFailed("The template process does not answer.", step="clone") from None
-        return Cloned(pid, pidfd, number, self)
+        finally:
+            self._lazy.pop(number, None)
 
     def _choose_number(self) -> int:
         """A number other than the frozen one: libraries that survive a fork notice it and draw fresh randomness."""
@@ -293,6 +299,7 @@ class Template:
         _logger.warning("%s", failure)
         if kind == _BROKEN:
             self._failures[number] = failure
+            self._hand_out(number, -1)
             return
         waiting: asyncio.Future[Any] | None = None
         if self._acknowledging:
@@ -304,11 +311,12 @@ class Template:
             waiting.exception()  # whoever waits gets it; where nobody does, asyncio need not warn
 
     def _hand_out(self, number: int, faults: int) -> None:
-        """A lazy clone's userfaultfd has arrived: it belongs to whoever serves its missing pages."""
-        if self.on_lazy is None:
-            os.close(faults)  # nobody will answer: the clone's own death is reported through its pidfd
-            return
-        self.on_lazy(number, faults)
+        """A lazy clone's userfaultfd has arrived, or (-1) never will."""
+        waiting = self._lazy.get(number)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(faults)
+        elif faults >= 0:
+            os.close(faults)  # whoever wanted the clone has given up; the clone ends with its sandbox
 
     def _ended(self) -> None:
         self._readable()

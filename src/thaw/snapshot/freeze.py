@@ -23,6 +23,7 @@ from thaw.snapshot.ptrace import StoppedProcess
 from thaw.snapshot.shared_files import NamelessFiles
 from thaw.snapshot.signals import plan_actions, plan_pending
 from thaw.snapshot.threads import plan_thread, tid_address
+from thaw.snapshot.system_v import refuse_system_v
 from thaw.snapshot.timers import plan_interval_timers, plan_posix_timers
 
 _SYSCALL_INSTRUCTION: Final = b"\x0f\x05"
@@ -73,6 +74,7 @@ def freeze(target: FreezeTarget) -> Capture:
     """
     begun = time.monotonic()
     _refuse_children(target)
+    refuse_system_v(target.pid)
     memory, clone_memory = os.memfd_create("thaw-memory-image"), os.memfd_create("thaw-clone-image")
     try:
         with StoppedProcess(target.pid) as process, DescriptorTable(target.pid) as table:
@@ -141,7 +143,9 @@ class _Freezer:
             image_base=self._image.append_all(self._clone_image),
             build=self._build, settle=self._settle, enter=self._enter, surrender=self._surrender,
         )  # fmt: skip
-        return plan.finish(content), self._image.size, self._facts(mappings, status, special, vdso)
+        facts = self._facts(mappings, status, special, vdso)
+        facts["clone_offset"] = content.image_base
+        return plan.finish(content), self._image.size, facts
 
     def _check_limits(self, mappings: list[Mapping]) -> list[tuple[int, int]]:
         special = special_mappings(mappings)
@@ -168,7 +172,9 @@ class _Freezer:
     def _plan_process(self, status: Status) -> None:
         """What belongs to the whole process and is made in each clone."""
         pid, enter, plan = self._process.pid, self._enter, self._plan
-        folder = os.readlink(f"/proc/{pid}/cwd")
+        # A session and group of its own: in the template's, kill(0, ...) would reach every other clone.
+        enter.call("setsid")
+        folder = _working_folder(pid)
         enter.call("chdir", plan.text(folder), label=f"chdir to {folder}")
         enter.call("umask", 0)
         own = status.numbers[-1]
@@ -239,6 +245,17 @@ class _Freezer:
             "descriptors": [[file.first, file.link] for file in self._table.files],
             "memory_bytes": self._image.size,
         }
+
+
+def _working_folder(pid: int) -> str:
+    folder = os.readlink(f"/proc/{pid}/cwd")
+    if not os.stat(f"/proc/{pid}/cwd").st_nlink:
+        name = folder.removesuffix(" (deleted)")
+        raise NotFreezable(
+            f"The function's working folder {name} was removed, so it cannot be frozen: "
+            "change to another one in a before-snapshot hook."
+        )
+    return folder
 
 
 def _mapped_files(pid: int, mappings: list[Mapping]) -> list[list[Any]]:

@@ -24,7 +24,9 @@ def handler(_):
 
 def prepare():
     libc.sigaltstack(struct.pack("=QiIQ", ctypes.addressof(area), 0, 0, SIZE), None)
-    action = struct.pack("=Q128siQ", ctypes.cast(handler, ctypes.c_void_p).value, bytes(128), 0x08000000, 0)  # SA_ONSTACK
+    action = struct.pack(
+        "=Q128siQ", ctypes.cast(handler, ctypes.c_void_p).value, bytes(128), 0x08000000, 0
+    )  # SA_ONSTACK
     libc.sigaction(12, action, None)
     return current()
 

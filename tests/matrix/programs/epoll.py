@@ -36,8 +36,8 @@ def prepare():
 
 def check(state):
     epoll, outer, pipes = state
-    first = ready(epoll)
+    nested, first = ready(outer), ready(epoll)
     os.write(pipes[1][1], b"x")
     second, third = ready(epoll), ready(epoll)
     os.read(pipes[0][0], 100)
-    return [ready(outer), first, second, third, ready(epoll), os.get_inheritable(outer)]
+    return [nested, first, second, third, ready(epoll), os.get_inheritable(outer)]

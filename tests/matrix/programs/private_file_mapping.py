@@ -2,25 +2,24 @@
 
 import mmap
 import os
-import sys
 
 
 def prepare():
-    descriptor = os.open(sys.executable, os.O_RDONLY)
-    view = mmap.mmap(descriptor, 16 * 4096, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    descriptor = os.open(os.__file__, os.O_RDONLY)
+    view = mmap.mmap(descriptor, 6 * 4096, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     os.close(descriptor)
     view[4096:4101] = b"dirty"
     return view
 
 
 def check(view):
-    with open(sys.executable, "rb") as file:
-        content = bytearray(file.read(16 * 4096))
+    with open(os.__file__, "rb") as file:
+        content = bytearray(file.read(6 * 4096))
     clean = bytes(view[8192:]) == bytes(content[8192:])
     content[4096:4101] = b"dirty"
     same = bytes(view) == bytes(content)
     view[8192:8196] = b"more"
-    with open(sys.executable, "rb") as file:
+    with open(os.__file__, "rb") as file:
         file.seek(8192)
         untouched = file.read(4) == bytes(content[8192:8196])
     return [clean, same, bytes(view[8192:8196]).decode(), untouched]

@@ -30,4 +30,10 @@ def check(_):
     subreaper = ctypes.c_int()
     libc.prctl(GET_SUBREAPER, ctypes.byref(subreaper))
     requests.put(True)
-    return [subreaper.value, libc.prctl(GET_THP), libc.prctl(GET_SLACK), answers.get(timeout=5), libc.prctl(GET_DUMPABLE)]
+    return [
+        subreaper.value,
+        libc.prctl(GET_THP, 0, 0, 0, 0),
+        libc.prctl(GET_SLACK),
+        answers.get(timeout=5),
+        libc.prctl(GET_DUMPABLE),
+    ]

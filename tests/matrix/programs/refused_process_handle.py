@@ -4,5 +4,6 @@ import os
 
 
 def prepare():
-    os.dup2(os.pidfd_open(os.getpid()), 40)
-    os.closerange(4, 40)
+    descriptor = os.pidfd_open(os.getpid())
+    os.dup2(descriptor, 40)
+    os.close(descriptor)

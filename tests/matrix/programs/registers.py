@@ -29,7 +29,11 @@ def prepare():
     reader, writer = os.pipe()
     wanted, found = pattern(1), Registers()
     calls = [probe.hold_registers, probe.hold_wide if probe.has_wide() else None]
-    threads = [threading.Thread(target=call, args=(reader, ctypes.byref(wanted), ctypes.byref(found))) for call in calls if call]
+    threads = [
+        threading.Thread(target=call, args=(reader, ctypes.byref(wanted), ctypes.byref(found)))
+        for call in calls
+        if call
+    ]
     for thread in threads:
         thread.start()
     time.sleep(0.1)

@@ -28,4 +28,11 @@ def check(context):
         left = True
     except ChildProcessError:
         left = False
-    return [shell.stdout.strip() == str(os.getpid()), shell.returncode, status, parent == os.getpid(), process.exitcode, left]
+    return [
+        shell.stdout.strip() == str(os.getpid()),
+        shell.returncode,
+        status,
+        parent == os.getpid(),
+        process.exitcode,
+        left,
+    ]

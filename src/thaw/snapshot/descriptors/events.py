@@ -16,13 +16,10 @@ _EFD_SEMAPHORE: Final = 1
 _TFD_IOC_SET_TICKS: Final = 0x40085400
 _EPOLL_CTL_ADD: Final = 1
 _IN_CREATE: Final = 0x100
+_REPORT_SIZE: Final = 16  # struct inotify_event without a name
 _TIME = re.compile(r"\((\d+), (\d+)\)")
 _EPOLL_ENTRY = re.compile(r"^tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)", re.MULTILINE)
-_WATCH = re.compile(
-    r"^inotify wd:([0-9a-f]+) ino:([0-9a-f]+) sdev:([0-9a-f]+) mask:([0-9a-f]+) .*?"
-    r"fhandle-type:([0-9a-f]+) f_handle:([0-9a-f]+)",
-    re.MULTILINE,
-)
+_WATCH = re.compile(r"^inotify wd:([0-9a-f]+) ino:([0-9a-f]+) sdev:([0-9a-f]+) mask:([0-9a-f]+)", re.MULTILINE)
 
 
 def plan_eventfd(context: Context, file: OpenFile) -> int:
@@ -95,27 +92,44 @@ def _mount_points(pid: int, device: int) -> list[str]:
     return [fields[4] for fields in lines if fields[2] == wanted]
 
 
+def _find(root: str, inode: int) -> str | None:
+    """A path of the inode below `root`, in the same file system."""
+    wanted = (os.lstat(root).st_dev, inode)
+    for folder, folders, files in os.walk(root):
+        for name in ("", *folders, *files):
+            path = os.path.join(folder, name) if name else folder
+            status = os.lstat(path)
+            if (status.st_dev, status.st_ino) == wanted:
+                return path
+        # Elsewhere another file system is mounted, which may be large.
+        folders[:] = [name for name in folders if os.lstat(os.path.join(folder, name)).st_dev == wanted[0]]
+    return None
+
+
 def _watched_path(context: Context, file: OpenFile, inode: int, device: int) -> str:
+    prefix = f"/proc/{context.pid}/root"
     for mount in _mount_points(context.pid, device):
-        root = f"/proc/{context.pid}/root{mount.rstrip('/')}"
-        for folder, folders, files in os.walk(root or "/"):
-            for name in ("", *folders, *files):
-                path = os.path.join(folder, name) if name else folder
-                if os.lstat(path).st_ino == inode:
-                    return path.removeprefix(f"/proc/{context.pid}/root") or "/"
+        found = _find(prefix + mount, inode)
+        if found is not None:
+            return found.removeprefix(prefix)
     raise refusal(file, "an inotify instance that watches a deleted file", "remove the watch in a before-snapshot hook")
 
 
 def plan_inotify(context: Context, file: OpenFile) -> int:
-    """The same watches under their old numbers (inotify(7)); the kernel counts up, so gaps are made and removed."""
+    """The same watches under their old numbers (inotify(7)); the kernel counts up, so gaps are made and removed.
+
+    Removing one is reported (IN_IGNORED): that report is read, so that the function never sees it.
+    """
     held = context.hold("inotify_init1", 0)
+    report = context.plan.allocate(bytes(_REPORT_SIZE))
     next_number = 1
     for match in sorted(_WATCH.findall(file.information), key=lambda match: int(match[0], 16)):
-        number, inode, device, mask = (int(value, 16) for value in match[:4])
+        number, inode, device, mask = (int(value, 16) for value in match)
         path = context.plan.text(_watched_path(context, file, inode, device))
         for gap in range(next_number, number):
-            context.enter.call("inotify_add_watch", held, context.plan.text("/"), _IN_CREATE)
+            context.enter.call("inotify_add_watch", held, context.plan.text("/dev/full"), _IN_CREATE)
             context.enter.call("inotify_rm_watch", held, gap)
+            context.enter.call("read", held, report, _REPORT_SIZE, label="read of an inotify report")
         context.enter.call("inotify_add_watch", held, path, mask, label=f"inotify_add_watch {number}")
         next_number = number + 1
     context.set_flags(held, file)

@@ -9,7 +9,7 @@ import struct
 from typing import Final
 
 from thaw.snapshot.descriptors.context import Context, refusal
-from thaw.snapshot.descriptors.table import O_ACCMODE, OpenFile
+from thaw.snapshot.descriptors.table import OpenFile
 from thaw.snapshot.program import OPTIONAL
 
 _MEMORY_DEVICES: Final = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)}  # null zero full random urandom tty
@@ -27,19 +27,29 @@ def _own_path(context: Context, path: str) -> str:
     return "/proc/self/" + path.removeprefix(prefix) if path.startswith(prefix) else path
 
 
+def _refuse_unreachable(context: Context, file: OpenFile, status: os.stat_result) -> None:
+    """A path can lead elsewhere by now, or never have led anywhere: a POSIX message queue only looks like a file."""
+    if file.link.startswith("/proc/"):
+        return  # made anew for whoever looks
+    try:
+        found = os.stat(f"/proc/{context.pid}/root{file.link}", follow_symlinks=False)
+    except FileNotFoundError:
+        raise refusal(file, "a file that its path does not lead to") from None
+    if (found.st_dev, found.st_ino) != (status.st_dev, status.st_ino):
+        raise refusal(file, "a file whose path leads to another one by now")
+
+
 def plan_named(context: Context, file: OpenFile) -> int:
     """Open the path again, with the same flags, at the same place."""
     status = os.fstat(file.duplicate)
-    flags = file.flags
+    _refuse_unreachable(context, file, status)
     if stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) not in _MEMORY_DEVICES:
         raise refusal(file, "a device")
     if stat.S_ISBLK(status.st_mode):
         raise refusal(file, "a block device")
-    if stat.S_ISFIFO(status.st_mode):
-        flags = flags & ~O_ACCMODE | os.O_RDWR  # opening one end alone would wait for the other
     path = context.plan.text(_own_path(context, file.link))
-    held = context.hold("open", path, flags | os.O_CLOEXEC, label=f"open of {file.link}")
-    if file.position and not stat.S_ISFIFO(status.st_mode):
+    held = context.hold("open", path, file.flags | os.O_CLOEXEC, label=f"open of {file.link}")
+    if file.position:
         optional = 0 if stat.S_ISREG(status.st_mode) else OPTIONAL
         context.enter.call("lseek", held, file.position, os.SEEK_SET, flags=optional, label=f"lseek in {file.link}")
     return held

@@ -36,6 +36,26 @@ def _unread(file: OpenFile) -> bytes:
         os.close(writer)
 
 
+def plan_fifo(context: Context, file: OpenFile) -> int:
+    """A named pipe, opened by its path again; what is unread goes in with the first of the ends that can read.
+
+    Opening one end alone would wait for the other, so it is first opened for both.
+    """
+    label = f"open of {file.link}"
+    path = context.plan.text(file.link)
+    both = context.hold("open", path, os.O_RDWR | os.O_CLOEXEC, label=label)
+    held = context.hold("open", path, file.flags | os.O_CLOEXEC, label=label)
+    readers = [other for other in context.table.files if other.link == file.link and _reads(other)]
+    data = _unread(file) if readers[:1] == [file] else b""
+    if data:
+        context.enter.call("write", both, context.plan.allocate(data), len(data), label=f"write to {file.link}")
+    return held
+
+
+def _reads(file: OpenFile) -> bool:
+    return file.flags & O_ACCMODE != os.O_WRONLY
+
+
 def plan_pipe(context: Context, ends: list[OpenFile]) -> list[tuple[OpenFile, int]]:
     """A new pipe with the old contents, and a number for each of the process's ends.
 
@@ -45,7 +65,7 @@ def plan_pipe(context: Context, ends: list[OpenFile]) -> list[tuple[OpenFile, in
     capacity = fcntl.fcntl(ends[0].duplicate, _F_GETPIPE_SZ)
     if capacity != _DEFAULT_SIZE:
         context.enter.call("fcntl", writing, _F_SETPIPE_SZ, capacity)
-    reader = next((end for end in ends if end.flags & O_ACCMODE != os.O_WRONLY), None)
+    reader = next((end for end in ends if _reads(end)), None)
     data = _unread(reader) if reader else b""
     if data:
         context.enter.call("write", writing, context.plan.allocate(data), len(data))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Callable
 from typing import Final
 
 from thaw.snapshot.descriptors import events
 from thaw.snapshot.descriptors.context import Context, refusal
 from thaw.snapshot.descriptors.named_files import plan_locks, plan_named, plan_nameless
-from thaw.snapshot.descriptors.pipes import plan_pipe
+from thaw.snapshot.descriptors.pipes import plan_fifo, plan_pipe
 from thaw.snapshot.descriptors.sockets import plan_socket
 from thaw.snapshot.descriptors.table import OpenFile
-from thaw.snapshot.descriptors.unix_sockets import plan_unix, read_unix_states
+from thaw.snapshot.descriptors.unix_sockets import UnixState, plan_one_way, plan_unix, read_unix_states
 
 _EVENT_KINDS: Final[dict[str, Callable[[Context, OpenFile], int]]] = {
     "anon_inode:[eventfd]": events.plan_eventfd,
@@ -51,10 +52,7 @@ def _plan_pipes(context: Context, files: list[OpenFile]) -> list[Placement]:
     return [placement for ends in by_pipe.values() for placement in plan_pipe(context, ends)]
 
 
-def _plan_unix_sockets(context: Context, files: list[OpenFile]) -> list[Placement]:
-    if not files:
-        return []
-    states = read_unix_states(context.pid)
+def _plan_unix_sockets(context: Context, files: list[OpenFile], states: dict[int, UnixState]) -> list[Placement]:
     by_inode = {file.inode: file for file in files}
     placed: list[Placement] = []
     done: set[int] = set()
@@ -73,6 +71,8 @@ def _plan_other(context: Context, file: OpenFile) -> int:
         return plan_socket(context, file)
     if file.link.startswith("/memfd:") or (file.link.startswith("/") and not os.fstat(file.duplicate).st_nlink):
         return plan_nameless(context, file)
+    if file.link.startswith("/") and stat.S_ISFIFO(os.fstat(file.duplicate).st_mode):
+        return plan_fifo(context, file)
     if file.link.startswith("/"):
         return plan_named(context, file)
     raise refusal(file, _REFUSED.get(file.link, "of a kind that Thaw does not know"))
@@ -95,10 +95,13 @@ def plan_descriptors(context: Context) -> None:
     unix = [file for file in files if file.link.startswith("socket:") and _is_unix(file)]
     rest = [file for file in files if file not in pipes and file not in unix]
     placed = [(file, context.kept.log) for file in logs]
-    placed += _plan_pipes(context, pipes) + _plan_unix_sockets(context, unix)
+    states = read_unix_states(context.pid) if unix else {}
+    placed += _plan_pipes(context, pipes) + _plan_unix_sockets(context, unix, states)
     placed += [(file, _plan_other(context, file)) for file in rest]
     for file, held in placed:
         _place(context, file, held)
+    for file in unix:
+        plan_one_way(context, file, states)
     for file in files:
         plan_locks(context, file)
         if file.link == "anon_inode:[eventpoll]":

@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import struct
-import threading
 from dataclasses import dataclass
 from typing import Final
 
-from thaw.errors import FreezeFailed
 from thaw.snapshot.descriptors.context import Context, refusal
 from thaw.snapshot.descriptors.sockets import plan_options, raw_name
 from thaw.snapshot.descriptors.table import OpenFile
+from thaw.snapshot.namespaces import inside
+from thaw.snapshot.program import OPTIONAL
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _NETLINK_SOCK_DIAG: Final = 4
 _SOCK_DIAG_BY_FAMILY: Final = 20
 _NLM_F_REQUEST_DUMP: Final = 0x301
 _NLMSG_DONE: Final = 3
 _SHOW_PEER_AND_QUEUE: Final = 0x4 | 0x10  # UDIAG_SHOW_PEER, UDIAG_SHOW_RQLEN
-_DIAG_PEER, _DIAG_RQLEN = 2, 4
+_DIAG_PEER, _DIAG_RQLEN, _DIAG_SHUTDOWN = 2, 4, 6
 _STATE_LISTEN: Final = 10
 _SO_PEEK_OFF: Final = 42
-_CLONE_NEWNET: Final = 0x4000_0000
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _MESSAGE_LIMIT: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class UnixState:
-    """What the kernel says of one Unix socket; `peer` is an inode, 0 for none; `backlog` of a listener."""
+    """What the kernel says of one Unix socket.
 
-    state: int
-    peer: int
-    backlog: int
+    `peer` is an inode, 0 for none; `backlog` a listener's; `shut` has bit 0 for receiving and bit 1 for sending.
+    """
+
+    state: int = 0
+    peer: int = 0
+    backlog: int = 0
+    shut: int = 0
 
 
-def _diag_socket(pid: int) -> socket.socket:
-    """A sock_diag socket in the process's network namespace, which only a thread of our own may enter."""
-    result: list[socket.socket] = []
-
-    def enter() -> None:
-        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        if _libc.setns(namespace, _CLONE_NEWNET) == 0:
-            result.append(socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG))
-        os.close(namespace)
-
-    thread = threading.Thread(target=enter, name="thaw-sock-diag")
-    thread.start()
-    thread.join()
-    if not result:
-        raise FreezeFailed(
-            "The network namespace of the function could not be entered: Thaw needs CAP_SYS_ADMIN for it."
-        )
-    return result[0]
+def _diag_socket() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG)
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
@@ -72,13 +57,13 @@ def _parse(message: bytes) -> tuple[int, UnixState]:
     attributes = _attributes(message[16:])
     (peer,) = struct.unpack("=I", attributes.get(_DIAG_PEER, bytes(4)))
     _, backlog = struct.unpack("=II", attributes.get(_DIAG_RQLEN, bytes(8)))
-    return inode, UnixState(state, peer, backlog)
+    return inode, UnixState(state, peer, backlog, attributes.get(_DIAG_SHUTDOWN, b"\0")[0])
 
 
 def read_unix_states(pid: int) -> dict[int, UnixState]:
     """All Unix sockets of the process's network namespace, by inode."""
     states: dict[int, UnixState] = {}
-    with _diag_socket(pid) as diag:
+    with inside(pid, "net", _diag_socket) as diag:
         request = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFF_FFFF, 0, _SHOW_PEER_AND_QUEUE, 0, 0)
         diag.send(struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0) + request)
         while True:
@@ -104,7 +89,7 @@ def _waiting(file: OpenFile, view: socket.socket) -> list[bytes]:
     while True:
         try:
             data, ancillary, _, _ = view.recvmsg(_MESSAGE_LIMIT, socket.CMSG_SPACE(1024), _PEEK)
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):  # nothing more; the peer closed without reading everything
             return messages
         for _, kind, descriptors in ancillary:
             if kind == socket.SCM_RIGHTS:
@@ -112,7 +97,7 @@ def _waiting(file: OpenFile, view: socket.socket) -> list[bytes]:
                 raise refusal(
                     file, "a Unix socket with descriptors on the way", "receive them in a before-snapshot hook"
                 )
-        if not data:
+        if not data and view.type != socket.SOCK_DGRAM:  # its end; only a datagram may be empty
             return messages
         messages.append(data)
 
@@ -125,43 +110,72 @@ def _close_all(packed: bytes) -> None:
 def plan_unix(
     context: Context, file: OpenFile, states: dict[int, UnixState], others: dict[int, OpenFile]
 ) -> list[tuple[OpenFile, int]]:
-    """Numbers for this socket and, where its peer is in the process, for the peer."""
+    """Numbers for this socket and, where the two are connected to each other, for its peer."""
     with socket.socket(fileno=os.dup(file.duplicate)) as view:
-        state = states.get(file.inode, UnixState(0, 0, 0))
+        state = states.get(file.inode, UnixState())
         if state.state == _STATE_LISTEN:
             return [(file, _plan_listener(context, view, file, state))]
-        if state.peer or (view.type != socket.SOCK_DGRAM and raw_name(file.duplicate, peer=True)):
-            return _plan_connected(context, view, file, others.get(state.peer))
-        if _was_connected(view):
-            return _plan_connected(context, view, file, None)
+        if _is_one_way(view, file, states):
+            return [(file, _plan_unconnected(context, view, file))]
+        if state.peer or _had_peer(view, file):
+            return _plan_connected(context, view, file, others.get(state.peer), state.shut)
         return [(file, _plan_unconnected(context, view, file))]
 
 
-def _was_connected(view: socket.socket) -> bool:
-    """Whether the peer of a stream has gone: the socket then is readable at its end, a fresh one is not connected."""
+def _is_one_way(view: socket.socket, file: OpenFile, states: dict[int, UnixState]) -> bool:
+    """Whether it is a datagram socket connected to one that is not connected to it: a client and its server."""
+    peer = states.get(states.get(file.inode, UnixState()).peer)
+    return view.type == socket.SOCK_DGRAM and peer is not None and peer.peer != file.inode
+
+
+def plan_one_way(context: Context, file: OpenFile, states: dict[int, UnixState]) -> None:
+    """Connect such a client again, when every socket has its name."""
+    with socket.socket(fileno=os.dup(file.duplicate)) as view:
+        if _is_one_way(view, file, states):
+            peer = raw_name(file.duplicate, peer=True)
+            address = context.plan.allocate(peer)
+            context.enter.call("connect", file.first, address, len(peer), label=f"connect of {file.link}")
+
+
+def _had_peer(view: socket.socket, file: OpenFile) -> bool:
+    """Whether the peer has gone: a stream then is at its end or reset, and a socket that never had one is neither."""
+    if raw_name(file.duplicate, peer=True):
+        return True
     if view.type == socket.SOCK_DGRAM:
         return False
     try:
         view.recv(1, _PEEK)
-    except BlockingIOError:
+    except (BlockingIOError, ConnectionResetError):
         return True
     except OSError:  # EINVAL, ENOTCONN: it never had a peer
         return False
     return True
 
 
-def _plan_bind(context: Context, held: int, name: bytes) -> None:
-    path = name[2:]
-    if path[:1] not in (b"", b"\0"):
-        context.enter.call("unlink", context.plan.allocate(path.rstrip(b"\0") + b"\0"), flags=1)
+def _plan_bind(context: Context, held: int, file: OpenFile) -> None:
+    """Bind to the old name; a name in the file system gets its mode and the function as its owner."""
+    name = raw_name(file.duplicate)
+    path = name[2:].split(b"\0")[0]
+    if not name[2:]:
+        return
+    address = context.plan.allocate(path + b"\0")
     if path:
-        context.enter.call("bind", held, context.plan.allocate(name), len(name), label="bind of a Unix socket")
+        context.enter.call("unlink", address, flags=OPTIONAL)
+    context.enter.call("bind", held, context.plan.allocate(name), len(name), label="bind of a Unix socket")
+    if path:
+        mode = os.stat(f"/proc/{context.pid}/root{os.fsdecode(_absolute(context, path))}").st_mode & 0o7777
+        context.enter.call("chmod", address, mode, label="chmod of a Unix socket")
+        context.enter.call("lchown", address, context.plan.parameter("uid"), context.plan.parameter("gid"))
+
+
+def _absolute(context: Context, path: bytes) -> bytes:
+    return os.path.join(os.fsencode(os.readlink(f"/proc/{context.pid}/cwd")), path)
 
 
 def _plan_listener(context: Context, view: socket.socket, file: OpenFile, state: UnixState) -> int:
     held = context.hold("socket", view.family, view.type, 0, label=f"socket for {file.link}")
     plan_options(context, view, held)
-    _plan_bind(context, held, raw_name(file.duplicate))
+    _plan_bind(context, held, file)
     context.enter.call("listen", held, state.backlog)
     context.set_flags(held, file)
     return held
@@ -170,29 +184,37 @@ def _plan_listener(context: Context, view: socket.socket, file: OpenFile, state:
 def _plan_unconnected(context: Context, view: socket.socket, file: OpenFile) -> int:
     held = context.hold("socket", view.family, view.type, 0, label=f"socket for {file.link}")
     plan_options(context, view, held)
-    _plan_bind(context, held, raw_name(file.duplicate))
+    _plan_bind(context, held, file)
+    messages = _waiting(file, view) if view.type == socket.SOCK_DGRAM else []
+    if messages:
+        name = raw_name(file.duplicate)
+        sender = context.hold("socket", view.family, view.type, 0, label=f"sender to {file.link}")
+        context.enter.call("connect", sender, context.plan.allocate(name), len(name), label=f"connect to {file.link}")
+        _send(context, messages, through=sender)
     context.set_flags(held, file)
     return held
 
 
 def _plan_connected(
-    context: Context, view: socket.socket, file: OpenFile, peer: OpenFile | None
+    context: Context, view: socket.socket, file: OpenFile, peer: OpenFile | None, shut: int
 ) -> list[tuple[OpenFile, int]]:
     """A new pair; where the peer is not in the process, its end is closed with the template's other descriptors."""
     near, far = context.hold_pair(view.family, int(view.type), label=f"socketpair for {file.link}")
     plan_options(context, view, near)
-    _send_again(context, file, view, through=far)
+    _send(context, _waiting(file, view), through=far)
     context.set_flags(near, file)
     if peer is None or peer is file:
         return [(file, near)]
     with socket.socket(fileno=os.dup(peer.duplicate)) as far_view:
         plan_options(context, far_view, far)
-        _send_again(context, peer, far_view, through=near)
+        _send(context, _waiting(peer, far_view), through=near)
     context.set_flags(far, peer)
+    if shut:
+        context.enter.call("shutdown", near, shut - 1)  # SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2
     return [(file, near), (peer, far)]
 
 
-def _send_again(context: Context, receiver: OpenFile, view: socket.socket, *, through: int) -> None:
-    for message in _waiting(receiver, view):
+def _send(context: Context, messages: list[bytes], *, through: int) -> None:
+    for message in messages:
         address = context.plan.allocate(message)
         context.enter.call("sendto", through, address, len(message), 0, 0, 0, label="send into a Unix socket")

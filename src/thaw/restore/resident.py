@@ -1,0 +1,316 @@
+"""A snapshot on its way into this worker's memory, and there.
+
+The template is built while the front of the image arrives: what calls touch, in the order in which they touch it.
+Then clones can be made; what is behind it comes meanwhile, and a clone that touches it earlier waits for that piece
+alone. Each piece is fetched once, whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from thaw.errors import RestoreFailed, StoreError, ThawError
+from thaw.restore.page_faults import PageFaults
+from thaw.restore.template import Cloned, Request, Template
+
+_logger = logging.getLogger(__name__)
+_EXTENT = struct.Struct("=QQQ")
+_TABLES: Final = (192, 4)  # offset in a plan of the extents' and lazy ranges' tables, and how many numbers
+_PLAN_ADDRESS: Final = 0x2100_0000_0000
+_REFINING: Final = 8  # calls whose touched pages are looked at
+_BATCH: Final = 16  # pieces
+
+
+class ImageSource(Protocol):
+    """Where the memory image comes from."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image."""
+
+    @property
+    def piece(self) -> int:
+        """Bytes that arrive together."""
+
+    async def read(self, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
+        """Bring pieces into a file; `arrived(index)` for each. Raises StoreError."""
+
+
+def read_extents(plan: bytes) -> list[tuple[int, int, int]]:
+    """Address, size and offset of each part of the template's memory, as the plan's table has them (native/plan.h)."""
+    address, count, _, _ = struct.unpack_from(f"={_TABLES[1]}Q", plan, _TABLES[0])
+    start = address - _PLAN_ADDRESS
+    return list(_EXTENT.iter_unpack(plan[start : start + count * _EXTENT.size]))
+
+
+class Arrival:
+    """The memory image as a memfd that fills up; remembers what is there and fetches every piece once."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.source = source
+        self.memory = os.memfd_create("thaw-memory-image")
+        os.ftruncate(self.memory, source.size)
+        self.count = -(-source.size // source.piece)
+        self.listeners: list[Callable[[int], None]] = []
+        self._arrived: set[int] = set()
+        self._under_way: dict[int, asyncio.Future[None]] = {}
+
+    @property
+    def arrived(self) -> set[int]:
+        """Pieces that are there."""
+        return self._arrived
+
+    def has(self, piece: int) -> bool:
+        """Whether a piece is there."""
+        return piece in self._arrived
+
+    async def fetch(self, pieces: Iterable[int]) -> None:
+        """Bring these pieces; those that are under way already are waited for. Raises StoreError."""
+        wanted = [piece for piece in pieces if piece not in self._arrived]
+        own = [piece for piece in wanted if piece not in self._under_way]
+        others = [self._under_way[piece] for piece in wanted if piece in self._under_way]
+        if own:
+            await self._read(own)
+        for other in others:
+            await asyncio.shield(other)
+
+    async def _read(self, pieces: list[int]) -> None:
+        loop = asyncio.get_running_loop()
+        for piece in pieces:
+            self._under_way[piece] = loop.create_future()
+        failure: ThawError | None = None
+        try:
+            await self.source.read(self.memory, pieces, self._note)
+        except ThawError as error:
+            failure = error
+            raise
+        finally:
+            for piece in pieces:
+                waiting = self._under_way.pop(piece)
+                if not waiting.done():
+                    waiting.set_exception(failure or RestoreFailed("A piece of the memory image was not fetched."))
+                    waiting.exception()  # whoever waits gets it
+
+    def _note(self, piece: int) -> None:
+        self._arrived.add(piece)
+        if (waiting := self._under_way.get(piece)) is not None and not waiting.done():
+            waiting.set_result(None)
+        for listener in self.listeners:
+            listener(piece)
+
+    def close(self) -> None:
+        """Release our descriptor of the image."""
+        os.close(self.memory)
+
+
+class Resident:
+    """One snapshot on this worker. Make it with `load`; ask it for clones; `close` it."""
+
+    def __init__(self, template: Template, arrival: Arrival, page_faults: PageFaults | None) -> None:
+        self.template = template
+        self.on_refined: Callable[[list[int]], None] | None = None
+        """Called once with the pieces that the first calls touched although no rehearsal had."""
+        self._arrival = arrival
+        self._page_faults = page_faults
+        self._image = 0
+        self._complete = False
+        self._extents: list[tuple[int, int, int]] = []
+        self._rest: asyncio.Task[None] | None = None
+        self._touched: set[int] = set()
+        self._looked_at = 0
+        self._live = 0
+        self._closed = False
+
+    @classmethod
+    async def load(
+        cls,
+        *,
+        mounts: int,
+        places: Sequence[tuple[str, int]],
+        plan: bytes,
+        facts: Mapping[str, Any],
+        source: ImageSource,
+        page_faults: PageFaults | None,
+    ) -> Resident:
+        """Build a template; it is ready when everything that clones cannot do without has arrived.
+
+        Without a page-fault server everything is waited for. `mounts` and `places` are as for `Template.load`.
+
+        Raises:
+            RestoreRefused: this machine differs from the snapshot's.
+            RestoreFailed: a step of the plan failed.
+            StoreError: a piece could not be had.
+        """
+        arrival = Arrival(source)
+        eager = source.size if page_faults is None else min(source.size, facts.get("eager_bytes", source.size))
+        first = _pieces(0, eager, source.piece)
+        clones_own = _pieces(facts.get("clone_offset", source.size), source.size, source.piece)
+        fetching = asyncio.create_task(arrival.fetch([*first, *facts.get("refined_pieces", ()), *clones_own]))
+        try:
+            template = await Template.load(
+                mounts=mounts, places=places, plan=plan, memory_fd=arrival.memory, facts=facts, fill=False
+            )
+            resident = cls(template, arrival, page_faults)
+            try:
+                await resident._settle(eager, fetching, plan)
+            except BaseException:
+                await resident.close()
+                raise
+            return resident
+        except BaseException:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
+            raise
+
+    async def _settle(self, eager: int, fetching: asyncio.Task[None], plan: bytes) -> None:
+        """Fill the template as the front of the image arrives, in order."""
+        filled, piece = 0, self._arrival.source.piece
+        moved = asyncio.Event()
+        self._arrival.listeners.append(lambda _: moved.set())
+        fetching.add_done_callback(lambda _: moved.set())
+        while filled < eager:
+            ready = filled // piece
+            while ready * piece < eager and self._arrival.has(ready):
+                ready += 1
+            if (end := min(eager, ready * piece)) > filled:
+                await self.template.fill(filled, end - filled)
+                filled = end
+                continue
+            if fetching.done():
+                break
+            moved.clear()
+            await moved.wait()
+        await fetching
+        if filled < eager:
+            raise RestoreFailed("The memory image is shorter than its manifest says.", step="image")
+        await self.template.settle()
+        self._extents = read_extents(plan)
+        self._complete = sum(size for _, size, _ in self._extents) <= eager
+        if not self._complete:
+            self._serve_rest()
+
+    def _serve_rest(self) -> None:
+        assert self._page_faults is not None
+        source, arrival = self._arrival.source, self._arrival
+        self._image = self._page_faults.add_image(
+            arrival.memory, source.size, self._extents, source.piece, self._fetch_one
+        )
+        arrival.listeners.append(self._announce)
+        self._page_faults.arrived(self._image, sorted(arrival.arrived))
+        self._rest = asyncio.create_task(self._fetch_rest())
+
+    def _announce(self, piece: int) -> None:
+        if self._page_faults is not None and self._page_faults.alive:
+            self._page_faults.arrived(self._image, [piece])
+
+    def _fetch_one(self, piece: int) -> None:
+        """A clone waits for this piece: it is fetched beside the others, ahead of those that nobody waits for."""
+        task = asyncio.ensure_future(self._arrival.fetch([piece]))
+        task.add_done_callback(self._fetched)
+
+    async def _fetch_rest(self) -> None:
+        """A few pieces at a time, so that one that a clone waits for is never behind many others."""
+        for first in range(0, self._arrival.count, _BATCH):
+            try:
+                await self._arrival.fetch(range(first, min(first + _BATCH, self._arrival.count)))
+            except StoreError as error:
+                _logger.warning("A part of a memory image is not there yet: %s", error)
+
+    def _fetched(self, task: asyncio.Future[None]) -> None:
+        """A piece that cannot be had ends everything that may wait for it; nobody ever runs on a wrong page."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        _logger.error("A piece of a memory image cannot be had, so environments that wait for it end: %s", error)
+        if self._page_faults is not None:
+            self._page_faults.stop(self._image)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that it takes."""
+        return self.template.size
+
+    @property
+    def usable(self) -> bool:
+        """Whether clones can be made from it."""
+        lazy = not self._complete
+        return self.template.alive and not (lazy and (self._page_faults is None or not self._page_faults.alive))
+
+    async def clone(self, request: Request, *, record: bool = False) -> tuple[Cloned, int]:
+        """A clone, and its number for `touched` (0 where it lacks nothing).
+
+        Raises:
+            RestoreFailed: the template or the page-fault server is gone, or could not fork into the sandbox.
+        """
+        if not self.usable:
+            raise RestoreFailed("What serves this snapshot ended: it is loaded again.", step="page-fault server")
+        if self._complete:
+            return await self.template.clone(request), 0
+        cloned = await self.template.clone(request, lazy=True)
+        if cloned.faults < 0:
+            return cloned, 0
+        assert self._page_faults is not None
+        self._live += 1
+        try:
+            number = self._page_faults.serve(
+                self._image, cloned.faults, cloned.pidfd, record=record, ended=lambda pages: self._ended(pages, record)
+            )
+        except RestoreFailed:
+            await _reap(cloned)
+            raise
+        return cloned, number
+
+    async def touched(self, number: int) -> list[int]:
+        """Pages that a recorded clone touched, in order."""
+        assert self._page_faults is not None
+        return await self._page_faults.touched(number) if number else []
+
+    def _ended(self, addresses: list[int], recorded: bool) -> None:
+        """What the first real calls touched is fetched first from now on."""
+        self._live -= 1
+        if recorded or self._looked_at >= _REFINING:
+            return
+        self._looked_at += 1
+        self._touched.update(addresses)
+        if self._looked_at == _REFINING and self.on_refined is not None and self._touched:
+            self.on_refined(self._pieces_of(self._touched))
+
+    def _pieces_of(self, addresses: Iterable[int]) -> list[int]:
+        piece = self._arrival.source.piece
+        wanted = sorted(addresses)
+        found: set[int] = set()
+        for start, size, offset in self._extents:
+            found.update((offset + each - start) // piece for each in wanted if start <= each < start + size)
+        return sorted(found)
+
+    async def close(self) -> None:
+        """End the template and release the image; clones that run get the rest of it first. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._rest is not None:
+            if not self._live:
+                self._rest.cancel()
+            await asyncio.gather(self._rest, return_exceptions=True)
+        await self.template.close()
+        if self._image and self._page_faults is not None:
+            self._page_faults.forget(self._image)
+        self._arrival.close()
+
+
+async def _reap(cloned: Cloned) -> None:
+    """End a clone that nobody will serve; its sandbox cannot end before it has been waited for."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(cloned.pidfd, signal.SIGKILL)
+    await asyncio.to_thread(os.waitid, os.P_PIDFD, cloned.pidfd, os.WEXITED)
+    os.close(cloned.pidfd)
+
+
+def _pieces(start: int, end: int, piece: int) -> range:
+    return range(start // piece, -(-end // piece)) if end > start else range(0)

@@ -1,0 +1,204 @@
+"""Lazy restore: clones that run before their memory has arrived, on a real page-fault server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from matrix import harness
+from thaw.environment.template import build_template
+from thaw.errors import RestoreFailed, StoreUnavailable
+from thaw.restore import PageFaults, Resident
+from thaw.snapshot import Capture, Layout, lay_out
+
+pytestmark = pytest.mark.root
+PIECE = 512 * 1024
+
+
+@dataclass
+class Source:
+    """The image of a snapshot, piece by piece, with what may go wrong on the way."""
+
+    memory: int
+    delay_s: float = 0.0
+    broken: set[int] = field(default_factory=set)
+    reads: list[int] = field(default_factory=list)
+    held: asyncio.Event | None = None
+    """Until it is set, only pieces below `eager` arrive."""
+    eager: int = 0
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self.memory).st_size
+
+    @property
+    def piece(self) -> int:
+        return PIECE
+
+    async def read(self, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
+        for piece in pieces:
+            if self.held is not None and piece * PIECE >= self.eager:
+                await self.held.wait()
+            await asyncio.sleep(self.delay_s)
+            if piece in self.broken:
+                raise StoreUnavailable("The origin does not answer.")
+            os.pwrite(into_fd, os.pread(self.memory, PIECE, piece * PIECE), piece * PIECE)
+            self.reads.append(piece)
+            arrived(piece)
+
+
+@dataclass
+class Frozen:
+    namespace: int
+    folder: Path
+    capture: Capture
+    layout: Layout
+    faults: PageFaults
+    stack: AsyncExitStack
+
+    async def resident(self, source: Source) -> Resident:
+        source.eager = self.layout.eager_size
+        facts = {**self.capture.facts, "eager_bytes": self.layout.eager_size}
+        resident = await Resident.load(
+            mounts=self.namespace, places=harness._shared_places(), plan=self.layout.plan, facts=facts, source=source,
+            page_faults=self.faults,
+        )  # fmt: skip
+        self.stack.push_async_callback(resident.close)
+        return resident
+
+    async def box(self, name: str) -> harness.Box:
+        return await self.stack.enter_async_context(harness.box(self.namespace, self.folder, name))
+
+
+class _Cloner:
+    """What the harness calls a template, over a Resident."""
+
+    def __init__(self, resident: Resident, *, record: bool = False) -> None:
+        self.resident = resident
+        self.record = record
+        self.number = 0
+
+    async def clone(self, request: Any) -> Any:
+        cloned, self.number = await self.resident.clone(request, record=self.record)
+        return cloned
+
+
+@asynccontextmanager
+async def frozen(folder: Path, program: str) -> AsyncIterator[Frozen]:
+    async with AsyncExitStack() as stack:
+        namespace = build_template()
+        stack.callback(os.close, namespace)
+        original = await stack.enter_async_context(harness.box(namespace, folder, "original"))
+        await harness.start(original, program)
+        capture = await harness.frozen(original)
+        stack.callback(os.close, capture.memory)
+        layout = lay_out(capture.plan, capture.memory, [])
+        stack.callback(os.close, layout.memory)
+        faults = await PageFaults.start()
+        stack.push_async_callback(faults.close)
+        yield Frozen(namespace, folder, capture, layout, faults, stack)
+
+
+def expected() -> dict[str, Any]:
+    pages = [page for page in range(0, 16 << 20, 4096) if not (4 << 20) <= page < (5 << 20)]
+    digest = hashlib.sha256(b"".join(page.to_bytes(8, "little").ljust(4096, b"\0") for page in pages))
+    return {
+        "first": 0,
+        "last": (24 << 20) - 4096,
+        "given_back": [0, 0, 5 << 20],
+        "child": 0,
+        "moved": [16 << 20, (18 << 20) - 4096, 0],
+        "digest": digest.hexdigest(),
+    }
+
+
+async def test_clones_run_before_their_memory_has_arrived(tmp_path: Path) -> None:
+    async with frozen(tmp_path, "lazy_memory") as made:
+        source = Source(made.layout.memory, delay_s=0.002)
+        resident = await made.resident(source)
+        assert made.layout.eager_size < 12 << 20
+        assert len(source.reads) < source.size // PIECE // 2
+        boxes = [await made.box(f"clone{index}") for index in range(3)]
+        answers = await asyncio.gather(*(harness.thawed(_Cloner(resident), box, b"") for box in boxes))
+        assert [answer for _, answer in answers] == [{"found": expected()}] * 3
+        assert len(source.reads) == len(set(source.reads))
+
+
+async def test_each_piece_is_fetched_once_whoever_asks(tmp_path: Path) -> None:
+    async with frozen(tmp_path, "lazy_memory") as made:
+        source = Source(made.layout.memory)
+        resident = await made.resident(source)
+        await asyncio.gather(*(resident._arrival.fetch(range(resident._arrival.count)) for _ in range(4)))
+        assert sorted(source.reads) == list(range(resident._arrival.count))
+
+
+async def test_a_rehearsal_moves_what_was_touched_to_the_front(tmp_path: Path) -> None:
+    async with frozen(tmp_path, "lazy_memory") as made:
+        resident = await made.resident(Source(made.layout.memory))
+        cloner = _Cloner(resident, record=True)
+        reports: list[list[int]] = []
+
+        async def ask(box: harness.Box) -> Any:
+            answer = await original_ask(box)
+            reports.append(await resident.touched(cloner.number))
+            return answer
+
+        original_ask, harness.ask = harness.ask, ask  # type: ignore[assignment]
+        try:
+            await harness.thawed(cloner, await made.box("rehearsal"), b"")
+        finally:
+            harness.ask = original_ask  # type: ignore[assignment]
+        touched = reports[0]
+        again = lay_out(made.capture.plan, made.capture.memory, touched)
+        made.stack.callback(os.close, again.memory)
+        assert again.eager_size >= made.layout.eager_size + (15 << 20)
+        assert os.fstat(again.memory).st_size == os.fstat(made.layout.memory).st_size
+
+
+async def test_when_the_page_fault_server_dies_its_clones_stop_and_never_see_a_page_of_zeros(tmp_path: Path) -> None:
+    async with frozen(tmp_path, "lazy_memory") as made:
+        source = Source(made.layout.memory, held=asyncio.Event())
+        resident = await made.resident(source)
+        waiting = asyncio.create_task(harness.thawed(_Cloner(resident), await made.box("clone"), b""))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        os.kill(made.faults.pid, signal.SIGKILL)
+        _, answer = await waiting
+        assert answer["ended"] == signal.SIGKILL
+        assert not resident.usable
+        with pytest.raises(RestoreFailed):
+            await resident.clone(_request(await made.box("another")))
+
+
+async def test_a_piece_that_cannot_be_had_ends_the_clones_that_wait_for_it(tmp_path: Path) -> None:
+    async with frozen(tmp_path, "lazy_memory") as made:
+        count = -(-os.fstat(made.layout.memory).st_size // PIECE)
+        source = Source(made.layout.memory, broken={count - 1})
+        resident = await made.resident(source)
+        _, answer = await harness.thawed(_Cloner(resident), await made.box("clone"), b"")
+        assert answer["ended"] == signal.SIGKILL
+
+
+async def test_without_userfaultfd_everything_is_loaded_first(tmp_path: Path) -> None:
+    async with frozen(tmp_path, "lazy_memory") as made:
+        source = Source(made.layout.memory)
+        await made.faults.close()
+        made.faults = None  # type: ignore[assignment]
+        resident = await made.resident(source)
+        assert len(source.reads) == -(-source.size // PIECE)
+        _, answer = await harness.thawed(_Cloner(resident), await made.box("clone"), b"")
+        assert answer == {"found": expected()}
+
+
+def _request(box: harness.Box) -> harness.CloneRequest:
+    launched = box.launched
+    return harness.CloneRequest(launched.pidfd, launched.function_end, box.log_fd, None, 200993, 200993, b"")
