@@ -22,6 +22,7 @@ RESERVED: Final = range(0x2000_0000_0000, 0x2300_0000_0000)
 ADDRESS_END: Final = 0x7FFF_FFFF_F000
 SPECIAL_LIMIT: Final = 8
 THREAD_LIMIT: Final = 1024
+KEPT_COUNT: Final = 6  # enum kept_descriptor
 
 _PROGRAM = struct.Struct("=QQ")
 _PAIR = struct.Struct("=QQ")
@@ -43,7 +44,7 @@ class Kept:
     """
 
     base: int
-    _used: int = 6
+    _used: int = KEPT_COUNT
 
     @property
     def memory(self) -> int:
@@ -65,8 +66,13 @@ class Kept:
         """The template's control socket, the lowest of all."""
         return self.base
 
+    @property
+    def first_scratch(self) -> int:
+        """The lowest number that `scratch` gives."""
+        return self.base + KEPT_COUNT
+
     def scratch(self) -> int:
-        """A new number that a program may use until it closes everything from `base` on."""
+        """A new number that a program may use until it closes everything from `first_scratch` on."""
         self._used += 1
         return self.base + self._used - 1
 

@@ -6,8 +6,9 @@ import subprocess
 
 
 def prepare():
-    kept, closed = os.open("/tmp", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY)
+    kept = os.open("/tmp", os.O_RDONLY)
     os.set_inheritable(kept, True)
+    closed = os.dup2(os.open("/dev/null", os.O_RDONLY), 49, inheritable=False)
     os.dup2(kept, 50, inheritable=False)
     os.dup2(kept, 51, inheritable=True)
     reader, writer = os.pipe()

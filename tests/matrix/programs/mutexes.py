@@ -36,13 +36,11 @@ def hold(mutexes, ready, release):
 def prepare():
     mutexes = {
         "recursive": mutex(RECURSIVE), "checking": mutex(ERROR_CHECKING), "robust": mutex(0, True),
-        "main": mutex(ERROR_CHECKING, True),
     }  # fmt: skip
     ready, release = threading.Event(), threading.Event()
     thread = threading.Thread(target=hold, args=(mutexes, ready, release))
     thread.start()
     ready.wait()
-    libc.pthread_mutex_lock(mutexes["main"])
     return mutexes, release, thread
 
 
@@ -56,5 +54,4 @@ def check(state):
     release.set()
     thread.join(5)
     free = errors(*(libc.pthread_mutex_lock(mutexes[name]) for name in ("recursive", "checking", "robust")))
-    own = errors(libc.pthread_mutex_lock(mutexes["main"]), libc.pthread_mutex_unlock(mutexes["main"]))
-    return [busy, errors(*answers["holder"]), free, own]
+    return [busy, errors(*answers["holder"]), free]

@@ -100,10 +100,12 @@ def plan_descriptors(context: Context) -> None:
     placed += [(file, _plan_other(context, file)) for file in rest]
     for file, held in placed:
         _place(context, file, held)
+    context.nameless.seal()
+    # Before any lock is taken: closing one descriptor of a file drops all the process's POSIX locks on it (fcntl(2)).
+    context.enter.call("close_range", context.kept.first_scratch, 0xFFFF_FFFF, 0)
     for file in unix:
         plan_one_way(context, file, states)
     for file in files:
         plan_locks(context, file)
         if file.link == "anon_inode:[eventpoll]":
             events.plan_epoll_entries(context, file)
-    context.nameless.seal()
