@@ -121,12 +121,18 @@ class Background:
 
 @dataclass
 class Echo:
-    """Invoking that answers the event; an event {"raise": text} is a function error, {"refuse": code} a service one."""
+    """Invoking that answers `returns`, or the event.
+
+    An event {"raise": text} is an error of the function, {"refuse": code} one of the service.
+    """
 
     calls: list[Call] = field(default_factory=list)
+    returns: bytes | None = None
 
     async def invoke(self, call: Call) -> Answer:
         self.calls.append(call)
+        if self.returns is not None:
+            return Answer(payload=self.returns, executed_version=call.executed_version)
         event = json.loads(call.payload)
         log = f"START RequestId: {call.request_id} Version: {call.executed_version}\n".encode() + b"x" * 5000
         if isinstance(event, dict) and "refuse" in event:
@@ -179,23 +185,26 @@ class Front:
         path: str,
         document: Any = None,
         *,
-        query: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, Any] | str | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         body: bytes | Sequence[bytes] = b"",
     ) -> Reply:
         """One request; `document` is sent as JSON, `body` (perhaps in pieces) as it is."""
         pieces = [body] if isinstance(body, bytes) else list(body)
         if document is not None:
             pieces = [json.dumps(document).encode()]
-        given = {"host": "thaw.test:3001", **(headers or {})}
+        given = list(headers.items()) if isinstance(headers, Mapping) else list(headers or ())
+        if all(name != "host" for name, _ in given):
+            given.insert(0, ("host", "thaw.test:3001"))
         scope = {
             "type": "http",
             "scheme": "http",
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": urlencode(query or {}, doseq=True).encode(),
-            "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
+            "query_string": (query if isinstance(query, str) else urlencode(query or {}, doseq=True)).encode(),
+            "client": ("192.0.2.7", 1234),
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in given],
         }
         sent: list[Message] = []
 
@@ -206,7 +215,7 @@ class Front:
             sent.append(message)
 
         await self.application(scope, receive, send)
-        answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        answered = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}
         return Reply(sent[0]["status"], answered, b"".join(message.get("body", b"") for message in sent[1:]))
 
     async def settled(self) -> None:

@@ -2,7 +2,9 @@
 
 import base64
 import io
+import json
 import socket
+import urllib.error
 import urllib.request
 
 import pytest
@@ -107,6 +109,24 @@ def test_tags(client, function):
     client.untag_resource(Resource=ARN, TagKeys=["stage"])
     assert client.list_tags(Resource=ARN)["Tags"] == {"team": "büro"}
     assert client.get_function(FunctionName="my-function")["Tags"] == {"team": "büro"}
+
+
+def test_a_function_url_is_called(live, client, function):
+    url = client.create_function_url_config(FunctionName="my-function", AuthType="NONE")["FunctionUrl"]
+    host, port = live.url.removeprefix("http://").split(":")
+    assert url.endswith(f".lambda-url.us-east-1.localhost:{port}/")
+    # The name below "localhost" is resolved here as most systems do: to this machine.
+    request = urllib.request.Request(f"{live.url}/a?b=c", b"body", {"Host": url.split("/")[2], "X-A": "b"})
+    with urllib.request.urlopen(request) as answer:
+        event = json.load(answer)
+    assert (event["rawPath"], event["queryStringParameters"], event["headers"]["x-a"]) == ("/a", {"b": "c"}, "b")
+    assert event["requestContext"]["http"]["sourceIp"] == host
+    by_path = f"{live.url}/thaw/urls/{url.split('/')[2].split('.')[0]}/x"
+    with urllib.request.urlopen(by_path) as answer:
+        assert json.load(answer)["rawPath"] == "/x"
+    client.delete_function_url_config(FunctionName="my-function")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(by_path)
 
 
 def test_provisioned_concurrency(client):

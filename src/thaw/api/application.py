@@ -17,6 +17,7 @@ from thaw.api.code_source import CodeSource
 from thaw.api.concurrency import ConcurrencyLimits
 from thaw.api.event_invoke import EventInvokeConfigs
 from thaw.api.function_settings import FunctionSettings
+from thaw.api.function_urls import FunctionUrls
 from thaw.api.functions import Functions
 from thaw.api.http import ClientGone, Handler, Receive, Request, Response, Scope, Send, read_body
 from thaw.api.identifier import Identifiers
@@ -27,6 +28,7 @@ from thaw.api.permissions import Permissions
 from thaw.api.ports import ApiSettings, Invoking, LayerPackages, Provisioning, Publishing
 from thaw.api.protocol.operation import RequestParts
 from thaw.api.protocol.service import LambdaProtocol
+from thaw.api.url_configs import UrlConfigs
 from thaw.api.versions import Versions
 from thaw.catalog.catalog import Catalog
 from thaw.errors import CodePackageError, RuntimeNotFound, ServiceError, ThawError
@@ -39,10 +41,13 @@ UNREADABLE_PACKAGE = "Could not unzip uploaded file. Please check your file, the
 class Application:
     """The ASGI callable; made by `create_application`."""
 
-    def __init__(self, protocol: LambdaProtocol, handlers: Mapping[str, Handler], packages: PackageLinks) -> None:
+    def __init__(
+        self, protocol: LambdaProtocol, handlers: Mapping[str, Handler], packages: PackageLinks, urls: FunctionUrls
+    ) -> None:
         self._protocol = protocol
         self._handlers = handlers
         self._packages = packages
+        self._urls = urls
 
     @property
     def implemented(self) -> frozenset[str]:
@@ -82,6 +87,9 @@ class Application:
     async def _dispatch(self, request: Request, receive: Receive) -> Response:
         if request.method == "GET" and request.raw_path.startswith(PREFIX):
             return await self._packages.download(request)
+        url = self._urls.find(request)
+        if url is not None:
+            return await self._urls.answer(*url, request, receive)
         found = self._protocol.routes.find(request.method, request.raw_path, request.query)
         if found is None:
             await read_body(receive, "unknown")
@@ -124,32 +132,37 @@ def create_application(
     packages = PackageLinks(catalog, publishing, layers)
     source = CodeSource()
     layering = Layers(catalog, layers, settings, source, packages)
+    invocation = Invocation(catalog, publishing, invoking, identifiers)
     handlers = {
         **Functions(catalog, publishing, identifiers, packages, source, layering).handlers(),
         **layering.handlers(),
         **Versions(catalog, publishing, identifiers).handlers(),
         **Aliases(catalog, identifiers, provisioning).handlers(),
-        **Invocation(catalog, publishing, invoking, identifiers).handlers(),
+        **invocation.handlers(),
+        **UrlConfigs(catalog, identifiers, settings).handlers(),
         **Permissions(catalog, identifiers).handlers(),
         **ConcurrencyLimits(catalog, identifiers, provisioning).handlers(),
         **EventInvokeConfigs(catalog, identifiers).handlers(),
         **FunctionSettings(catalog, identifiers).handlers(),
         **Account(catalog, identifiers).handlers(),
     }
-    return Application(LambdaProtocol.compiled(), handlers, packages)
+    return Application(LambdaProtocol.compiled(), handlers, packages, FunctionUrls(catalog, invocation))
 
 
 def _request(scope: Scope) -> Request:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     raw_path = scope.get("raw_path") or scope["path"].encode()
-    query = scope["query_string"]
+    query = scope["query_string"].decode("latin-1")
     return Request(
         request_id=str(uuid.uuid4()),
         method=scope["method"],
         raw_path=raw_path.decode("latin-1"),
-        query=parse_qs(query.decode("latin-1"), keep_blank_values=True) if query else {},
+        query=parse_qs(query, keep_blank_values=True) if query else {},
         headers=headers,
         base_url=f"{scope.get('scheme', 'http')}://{headers.get('host') or _server(scope)}",
+        raw_query=query,
+        raw_headers=scope["headers"],
+        client=(scope.get("client") or ("",))[0],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,8 @@ _DRAIN_LIMIT = 4 * REQUEST_LIMIT
 class Request:
     """One request. Header names are lower case, query values percent-decoded, `raw_path` is as it was sent.
 
-    `base_url` is how the client reached the server ("http://127.0.0.1:3001").
+    `base_url` is how the client reached the server ("http://127.0.0.1:3001"), `client` its address. `raw_query` and
+    `raw_headers` are what was sent; of a header that came several times, `headers` has the last one.
     """
 
     request_id: str
@@ -34,7 +35,9 @@ class Request:
     query: Mapping[str, list[str]]
     headers: Mapping[str, str]
     base_url: str
-    body: bytes = b""
+    raw_query: str = ""
+    raw_headers: Sequence[tuple[bytes, bytes]] = ()
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +86,12 @@ async def read_body(receive: Receive, operation: str) -> bytes:
         if not message.get("more_body") or size > _DRAIN_LIMIT:
             break
     if size > limit:
-        raise _too_large(operation, limit)
+        raise too_large(operation, limit)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _too_large(operation: str, limit: int) -> ServiceError:
+def too_large(operation: str, limit: int) -> ServiceError:
+    """The 413 of a request that is larger than its operation takes."""
     if operation == "Invoke":
         text = f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
         return ServiceError("RequestTooLargeException", text)

@@ -13,7 +13,7 @@ import msgspec
 
 from thaw.api import members
 from thaw.api.http import Handler, Request, Response, no_content
-from thaw.api.identifier import Identifiers
+from thaw.api.identifier import Identifier, Identifiers
 from thaw.api.ports import Invoking, Publishing
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import Configuration
@@ -42,21 +42,42 @@ class Invocation:
         """Invoke: RequestResponse and DryRun. An error of the function is a 200 with X-Amz-Function-Error."""
         _check_kind(arguments)
         identifier = self._identifiers.read(arguments.function_name, arguments.qualifier)
-        configuration = await self._catalog.resolve(identifier.name, identifier.qualifier)
         if arguments.invocation_type == "DryRun":
+            await self._catalog.resolve(identifier.name, identifier.qualifier)
             return no_content()
+        trace_id = trace_of(request)
+        answer = await self.run(
+            identifier,
+            _checked_payload(arguments.payload),
+            request_id=request.request_id,
+            trace_id=trace_id,
+            client_context=_checked_context(arguments.client_context),
+        )
+        return _response(answer, trace_id, tail=arguments.log_type == "Tail")
+
+    async def run(
+        self,
+        identifier: Identifier,
+        payload: bytes,
+        *,
+        request_id: str,
+        trace_id: str,
+        client_context: str | None = None,
+    ) -> Answer:
+        """Runs one call of a function, version or alias. Raises ServiceError where it is not there or not Active."""
+        configuration = await self._catalog.resolve(identifier.name, identifier.qualifier)
         if configuration.state != "Active":
             await self._refuse(configuration)
         call = Call(
             configuration=configuration,
             executed_version=configuration.version,
             invoked_arn=self._catalog.function_arn(identifier.name, identifier.qualifier),
-            payload=_checked_payload(arguments.payload),
-            request_id=request.request_id,
-            client_context=_checked_context(arguments.client_context),
-            trace_id=request.headers.get("x-amzn-trace-id") or _new_trace(),
+            payload=payload,
+            request_id=request_id,
+            client_context=client_context,
+            trace_id=trace_id,
         )
-        return _response(await self._invoking.invoke(call), call, tail=arguments.log_type == "Tail")
+        return await self._invoking.invoke(call)
 
     async def _refuse(self, configuration: Configuration) -> None:
         """Answers a call of a version that is not Active; one whose snapshot was dropped begins a new one."""
@@ -115,16 +136,17 @@ def _checked_context(text: str | None) -> str | None:
     return text
 
 
-def _new_trace() -> str:
-    """An X-Ray trace header that says "not sampled"."""
-    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=0"
+def trace_of(request: Request) -> str:
+    """The X-Ray trace header of a request, or a new one that says "not sampled"."""
+    given = request.headers.get("x-amzn-trace-id")
+    return given or f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=0"
 
 
-def _response(answer: Answer, call: Call, *, tail: bool) -> Response:
+def _response(answer: Answer, trace_id: str, *, tail: bool) -> Response:
     headers = [
         (b"content-type", b"application/json"),
         (b"x-amz-executed-version", answer.executed_version.encode()),
-        (b"x-amzn-trace-id", (call.trace_id or "").encode("latin-1", "replace")),
+        (b"x-amzn-trace-id", trace_id.encode("latin-1", "replace")),
     ]
     if answer.function_error is not None:
         headers.append((b"x-amz-function-error", answer.function_error.encode()))

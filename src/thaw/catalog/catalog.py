@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thaw.catalog import attachments, records, refusals, transitions
-from thaw.catalog.attachments import Attachments, ReservedConcurrency
+from thaw.catalog.attachments import Attached, Attachments, FunctionUrl, ReservedConcurrency
 from thaw.catalog.concurrency import Concurrency
 from thaw.catalog.configuration import LATEST, Alias, Configuration, names_version
 from thaw.catalog.database import Database
@@ -38,6 +38,7 @@ class Catalog:
         self._arn = f"arn:aws:lambda:{region}:{account_id}:function:"
         self._draw = draw
         self._targets: dict[str, dict[str, _Target]] = {}
+        self._urls: dict[str, Attached[FunctionUrl]] = {}
         self._changes = 0
 
     async def open(self) -> None:
@@ -92,6 +93,16 @@ class Catalog:
             configuration if serving is None else serving,
             reserved_concurrency=None if reserved is None else reserved.executions,
         )
+
+    async def url(self, url_id: str) -> Attached[FunctionUrl] | None:
+        """The function URL with an id, or None; no SQL where it was found before."""
+        found = self._urls.get(url_id)
+        if found is None:
+            changes = self._changes
+            found = await self.attachments.by_lookup(FunctionUrl, url_id)
+            if found is not None and changes == self._changes:
+                self._urls[url_id] = found
+        return found
 
     # --- functions and versions --------------------------------------------------------------------------------------
 
@@ -349,6 +360,7 @@ class Catalog:
         finally:
             self._changes += 1
             self._targets.pop(name, None)
+            self._urls.clear()
 
     async def _latest(self, connection: AsyncConnection, name: str) -> tuple[Configuration, Configuration | None]:
         stored = await records.load_version(connection, name, 0)

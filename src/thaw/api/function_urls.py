@@ -1,0 +1,89 @@
+"""Function URLs served: http://<url-id>.lambda-url.<region>.localhost:<port>/ on the port of the API.
+
+Clients that cannot resolve names below "localhost" reach the same function at /thaw/urls/<url-id>/ on any host.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import msgspec
+
+from thaw.api import cors
+from thaw.api.http import INVOKE_LIMIT, Receive, Request, Response, read_body, too_large
+from thaw.api.identifier import Identifier
+from thaw.api.invocation import Invocation, trace_of
+from thaw.api.url_event import NotAnAnswer, event_of, response_of
+from thaw.catalog.attachments import Attached, FunctionUrl
+from thaw.catalog.catalog import Catalog
+from thaw.catalog.configuration import LATEST
+
+_log = logging.getLogger(__name__)
+_HOST = re.compile(r"([a-z0-9]+)\.lambda-url\.")
+_PATH = re.compile(r"/thaw/urls/([a-z0-9]+)(/.*)?")
+_FORBIDDEN = (
+    "Forbidden. For troubleshooting Function URL authorization issues, see: "
+    "https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
+)
+
+
+class FunctionUrls:
+    """Finds the URL of a request and answers it with what its function returns."""
+
+    def __init__(self, catalog: Catalog, invocation: Invocation) -> None:
+        self._catalog = catalog
+        self._invocation = invocation
+
+    def find(self, request: Request) -> tuple[str, str] | None:
+        """The URL's id and the path below it, or None for a request to the API."""
+        host = request.headers.get("host", "").lower()
+        if ".lambda-url." in host and (match := _HOST.match(host)):
+            return match[1], request.raw_path
+        if request.raw_path.startswith("/thaw/urls/") and (match := _PATH.fullmatch(request.raw_path)):
+            return match[1], match[2] or "/"
+        return None
+
+    async def answer(self, url_id: str, path: str, request: Request, receive: Receive) -> Response:
+        """Runs one request; a function that fails is a 502, as on Lambda."""
+        body = await read_body(receive, "Invoke")
+        found = await self._catalog.url(url_id)
+        if found is None:
+            return _forbidden(None)
+        asked = cors.preflight(found.value.cors, request.method, request.headers)
+        if asked is not None:
+            return asked
+        response = await self._run(found, path, request, body)
+        return cors.allow(found.value.cors, request.headers, response)
+
+    async def _run(self, found: Attached[FunctionUrl], path: str, request: Request, body: bytes) -> Response:
+        url = found.value
+        trace_id = trace_of(request)
+        qualifier = None if found.qualifier == LATEST else found.qualifier
+        event = event_of(request, path, url.url_id, body, trace_id)
+        if len(event) > INVOKE_LIMIT:
+            raise too_large("Invoke", INVOKE_LIMIT)
+        answer = await self._invocation.run(
+            Identifier(found.function_name, qualifier), event, request_id=request.request_id, trace_id=trace_id
+        )
+        if answer.function_error is not None:
+            return _bad_gateway()
+        try:
+            response = response_of(answer.payload, streamed=url.invoke_mode == "RESPONSE_STREAM")
+        except NotAnAnswer as error:
+            _log.warning("%s answered its URL with no HTTP response: %s", found.function_name, error)
+            return _bad_gateway()
+        traced = (*response.headers, (b"x-amzn-trace-id", trace_id.encode("latin-1", "replace")))
+        return Response(status=response.status, body=response.body, headers=traced)
+
+
+def _bad_gateway() -> Response:
+    return Response(status=502, body=b"Internal Server Error")
+
+
+def _forbidden(message: str | None = _FORBIDDEN) -> Response:
+    return Response(
+        status=403,
+        body=msgspec.json.encode({"Message": message}),
+        headers=((b"content-type", b"application/json"), (b"x-amzn-errortype", b"AccessDeniedException")),
+    )
