@@ -138,7 +138,7 @@ class Server:
             packages=store.objects,
             folders=folders,
             preparation=preparation,
-            snapshotting=Snapshotting(preparation, pool, store.snapshots, logs, limits),
+            snapshotting=Snapshotting(preparation, pool, store.snapshots, logs, limits, self._restoring.rehearse),
             snapshots=store.snapshots,
             retire=self.invoker.assignment.retire,
             forget=self._restoring.forget,

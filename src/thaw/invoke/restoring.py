@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from thaw.catalog.configuration import Configuration
+from thaw.chunk import CHUNK_SIZE, Manifest
 from thaw.environment.cloning import CloneRequest
 from thaw.environment.execution import Environment
 from thaw.environment.furnishing import make_mounts
@@ -24,38 +25,73 @@ from thaw.errors import RestoreFailed, RestoreHookFailed, RestoreRefused, StoreE
 from thaw.invoke.launching import Preparing
 from thaw.invoke.residents import Residents
 from thaw.observe.log_stream import LogStream
-from thaw.restore import Cloned, Template, check, unpack_folder
+from thaw.restore import Cloned, PageFaultService, Resident, check, unpack_folder
 
 logger = logging.getLogger(__name__)
 
 
-class Manifest(Protocol):
-    """What the store knows of a snapshot without reading its images."""
+class SnapshotReading(Protocol):
+    """The part of `SnapshotStore` that reads, and notes what was learnt; every method raises StoreError."""
+
+    async def load_manifest(self, snapshot_key: str) -> Manifest: ...
+    async def read_plan(self, manifest: Manifest) -> bytes: ...
+    async def read_disk(self, manifest: Manifest) -> bytes: ...
+    async def read_pieces(
+        self, manifest: Manifest, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]
+    ) -> None: ...
+    async def save_facts(self, manifest: Manifest, facts: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """The memory image of a stored snapshot, as `Resident` fetches it."""
+
+    snapshots: SnapshotReading
+    manifest: Manifest
+    piece: int = CHUNK_SIZE
 
     @property
-    def facts(self) -> Mapping[str, Any]: ...
+    def size(self) -> int:
+        """Bytes."""
+        return self.manifest.memory.size
+
+    async def read(self, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
+        """See `ImageSource`."""
+        await self.snapshots.read_pieces(self.manifest, into_fd, pieces, arrived)
 
 
-class SnapshotReading(Protocol):
-    """The part of `SnapshotStore` that reads; every method raises StoreError."""
+@dataclass(frozen=True, slots=True)
+class HeldImage:
+    """A memory image that is not stored yet: a rehearsal's."""
 
-    async def load_manifest(self, snapshot_key: str) -> Any: ...
-    async def read_plan(self, manifest: Any) -> bytes: ...
-    async def read_disk(self, manifest: Any) -> bytes: ...
-    async def read_memory(self, manifest: Any, into_fd: int) -> None: ...
+    memory_fd: int
+    piece: int = CHUNK_SIZE
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return os.fstat(self.memory_fd).st_size
+
+    async def read(self, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
+        """See `ImageSource`."""
+        for piece in pieces:
+            data = os.pread(self.memory_fd, self.piece, piece * self.piece)
+            os.pwrite(into_fd, data, piece * self.piece)
+            arrived(piece)
+            await asyncio.sleep(0)
 
 
 @dataclass(slots=True)
 class ResidentSnapshot:
-    """A snapshot on this worker: its template, and the image of its /tmp."""
+    """A snapshot on this worker: what clones are made from, and the image of its /tmp."""
 
-    template: Template
+    resident: Resident
     disk: bytes
 
     @property
     def size(self) -> int:
         """Bytes of memory that it takes."""
-        return self.template.size + len(self.disk)
+        return self.resident.size + len(self.disk)
 
     def fill_tmp(self, folder: int) -> None:
         """Puts the files of the snapshot into a clone's /tmp."""
@@ -63,7 +99,7 @@ class ResidentSnapshot:
 
     async def close(self) -> None:
         """Ends the template; clones go on."""
-        await self.template.close()
+        await self.resident.close()
 
 
 class Restoring:
@@ -85,6 +121,7 @@ class Restoring:
         self._residents: Residents[ResidentSnapshot] = Residents(resident_limit)
         self._restore_limit_s = restore_limit_s
         self._renew = renew
+        self._page_faults = PageFaultService()
         self._preparing_tasks: set[asyncio.Task[None]] = set()
 
     async def clone(self, configuration: Configuration, request_id: str, log: LogStream) -> Environment | None:
@@ -113,11 +150,16 @@ class Restoring:
     async def _restore(
         self, resident: ResidentSnapshot, settings: FunctionSettings, request_id: str, log: LogStream
     ) -> Environment:
-        frozen = resident.template.facts["environment"]
+        frozen = resident.resident.template.facts["environment"]
         if frozen["runtime_version_arn"] != settings.runtime.version_arn:
             raise RestoreRefused(f"The runtime {settings.runtime.name} of this machine changed since it was taken.")
         settings = replace(settings, credentials_token=frozen["credentials_token"])
-        thawing = _Thawing(resident.template)
+        return await self._begin(resident, settings, request_id, log, _Thawing(resident.resident))
+
+    async def _begin(
+        self, resident: ResidentSnapshot, settings: FunctionSettings, request_id: str, log: LogStream, thawing: _Thawing
+    ) -> Environment:
+        """A clone in a sandbox, up to the point where it waits for an invocation."""
         tmp = resident.fill_tmp if resident.disk else None
         environment = await Environment.restore(await self._pool.take(), settings, log, thawing, tmp)
         try:
@@ -132,35 +174,82 @@ class Restoring:
             raise
         return environment
 
-    # --- from the store into memory ----------------------------------------------------------------------------------
+    # --- a rehearsal, before a snapshot is stored --------------------------------------------------------------------
 
-    async def _load(self, key: str, settings: FunctionSettings) -> ResidentSnapshot:
-        """Reads a snapshot from the store into a template. Raises RestoreRefused, RestoreFailed, StoreError."""
-        manifest = await self._snapshots.load_manifest(key)
-        check(manifest.facts)  # before anything large is read
-        memory_fd = os.memfd_create("thaw-memory-image")
+    async def rehearse(
+        self, settings: FunctionSettings, plan: bytes, memory_fd: int, disk: bytes, facts: Mapping[str, Any]
+    ) -> list[int] | None:
+        """Restores a snapshot once, up to the wait for an invocation; addresses of pages that this touched, in order.
+
+        None where this machine cannot tell, or where the restore fails: then it fails for calls, too, who are told why.
+        """
+        page_faults = await self._page_faults.current()
+        if page_faults is None:
+            return None
         try:
-            plan, disk, _ = await asyncio.gather(
-                self._snapshots.read_plan(manifest),
-                self._snapshots.read_disk(manifest),
-                self._snapshots.read_memory(manifest, memory_fd),
-            )
-            template = await Template.load(
+            resident = await Resident.load(
                 mounts=self._pool.template,
                 places=_template_places(settings),
                 plan=plan,
-                memory_fd=memory_fd,
-                facts=manifest.facts,
+                facts=facts,
+                source=HeldImage(memory_fd),
+                page_faults=page_faults,
             )
+            rehearsal = ResidentSnapshot(resident, disk)
+            try:
+                return await self._observe(rehearsal, settings)
+            finally:
+                await rehearsal.close()
+        except ThawError as error:
+            logger.warning("The rehearsal of %s failed: %s", settings.function_arn, error)
+            return None
+
+    async def _observe(self, rehearsal: ResidentSnapshot, settings: FunctionSettings) -> list[int]:
+        log = LogStream(None, settings.log_group, settings.version)
+        thawing = _Thawing(rehearsal.resident, record=True)
+        environment = await self._begin(rehearsal, settings, "", log, thawing)
+        try:
+            return await thawing.touched()
         finally:
-            os.close(memory_fd)
-        return ResidentSnapshot(template, disk)
+            await environment.close()
+
+    # --- from the store into memory ----------------------------------------------------------------------------------
+
+    async def _load(self, key: str, settings: FunctionSettings) -> ResidentSnapshot:
+        """Brings a snapshot from the store into memory, as far as a clone cannot do without it.
+
+        Raises RestoreRefused, RestoreFailed, StoreError.
+        """
+        manifest = await self._snapshots.load_manifest(key)
+        check(manifest.facts)  # before anything large is read
+        plan, disk = await asyncio.gather(self._snapshots.read_plan(manifest), self._snapshots.read_disk(manifest))
+        resident = await Resident.load(
+            mounts=self._pool.template,
+            places=_template_places(settings),
+            plan=plan,
+            facts=manifest.facts,
+            source=StoredImage(self._snapshots, manifest),
+            page_faults=await self._page_faults.current(),
+        )
+        if "refined_pieces" not in manifest.facts:
+            resident.on_refined = lambda pieces: self._in_background(self._refine(manifest, pieces))
+        return ResidentSnapshot(resident, disk)
+
+    async def _refine(self, manifest: Manifest, pieces: list[int]) -> None:
+        """Notes which further pieces the first calls touched: the next load fetches them first."""
+        try:
+            await self._snapshots.save_facts(manifest, {**manifest.facts, "refined_pieces": pieces})
+        except StoreError as error:
+            logger.warning("What calls of %s touch could not be noted: %s", manifest.snapshot_key, error)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._preparing_tasks.add(task)
+        task.add_done_callback(self._preparing_tasks.discard)
 
     def prepare(self, configuration: Configuration) -> None:
         """Loads a new snapshot in the background, so that the first call of its version need not wait for it."""
-        task = asyncio.create_task(self._prepare(configuration))
-        self._preparing_tasks.add(task)
-        task.add_done_callback(self._preparing_tasks.discard)
+        self._in_background(self._prepare(configuration))
 
     async def _prepare(self, configuration: Configuration) -> None:
         key = configuration.snapshot_key
@@ -182,22 +271,29 @@ class Restoring:
             task.cancel()
         await asyncio.gather(*self._preparing_tasks, return_exceptions=True)
         await self._residents.close()
+        await self._page_faults.close()
 
 
 class _Thawing:
-    """Asks a template for one clone, and afterwards whether the clone ever became the function."""
+    """Asks for one clone, and afterwards whether it ever became the function, and what it touched."""
 
-    def __init__(self, template: Template) -> None:
-        self._template = template
+    def __init__(self, resident: Resident, *, record: bool = False) -> None:
+        self._resident = resident
+        self._record = record
         self._cloned: Cloned | None = None
+        self._number = 0
 
     async def __call__(self, request: CloneRequest) -> Cloned:
-        self._cloned = await self._template.clone(request)
+        self._cloned, self._number = await self._resident.clone(request, record=self._record)
         return self._cloned
 
     def failure(self) -> RestoreFailed | None:
         """Why the engine, not the function, ended the clone; None where it was the function."""
         return self._cloned.failure() if self._cloned is not None else None
+
+    async def touched(self) -> list[int]:
+        """Addresses of the pages that the clone touched, in order."""
+        return await self._resident.touched(self._number)
 
 
 def _template_places(settings: FunctionSettings) -> Sequence[tuple[str, int]]:

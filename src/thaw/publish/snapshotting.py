@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from thaw.errors import EnvironmentFailure, ThawError
 from thaw.observe.log_stream import LogStream
 from thaw.publish.capture import Capture, Captured
 from thaw.publish.preparation import Preparation
-from thaw.snapshot import FreezeTarget
+from thaw.snapshot import FreezeTarget, Layout, lay_out
 
 # Freezing reads the process's private pages once; even 10 GiB take less.
 FREEZE_LIMIT_S = 60.0
@@ -37,6 +38,10 @@ class SnapshotSaving(Protocol):
     ) -> object: ...
 
 
+# Restores a snapshot once, given settings, plan, memory image, disk image and facts; the pages that this touched.
+Rehearse = Callable[[FunctionSettings, bytes, int, bytes, Mapping[str, Any]], Awaitable[list[int] | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class TakingLimits:
     """`init_s` bounds Init and before-snapshot hooks together, unless the function's own timeout is longer."""
@@ -49,13 +54,20 @@ class Snapshotting:
     """Takes snapshots, one at a time per call of `take`."""
 
     def __init__(
-        self, preparation: Preparation, pool: SandboxTaking, snapshots: SnapshotSaving, logs: Path, limits: TakingLimits
+        self,
+        preparation: Preparation,
+        pool: SandboxTaking,
+        snapshots: SnapshotSaving,
+        logs: Path,
+        limits: TakingLimits,
+        rehearse: Rehearse,
     ) -> None:
         self._preparation = preparation
         self._pool = pool
         self._snapshots = snapshots
         self._logs = logs
         self._limits = limits
+        self._rehearse = rehearse
 
     async def take(self, configuration: Configuration) -> str:
         """Takes and saves a snapshot of the version; returns its key.
@@ -83,7 +95,7 @@ class Snapshotting:
             await capture.end()
         with captured:
             captured.facts["environment"] = environment_facts(settings)
-            return await self._save(configuration, captured)
+            return await self._save(configuration, captured, settings)
 
     async def _capture(self, capture: Capture, settings: FunctionSettings, log: LogStream) -> Captured:
         environment = await Environment.launch(await self._pool.take(), settings, log)
@@ -99,11 +111,31 @@ class Snapshotting:
         finally:
             await environment.close()
 
-    async def _save(self, configuration: Configuration, captured: Captured) -> str:
+    async def _save(self, configuration: Configuration, captured: Captured, settings: FunctionSettings) -> str:
         key = snapshot_key(configuration)
         plan, disk = await asyncio.to_thread(captured.plan), await asyncio.to_thread(captured.disk)
-        await self._snapshots.save(key, plan, captured.memory_fd, disk, captured.facts)
+        layout = await self._lay_out(plan, captured, disk, settings)
+        if layout is None:
+            await self._snapshots.save(key, plan, captured.memory_fd, disk, captured.facts)
+            return key
+        try:
+            facts = {**captured.facts, "eager_bytes": layout.eager_size}
+            await self._snapshots.save(key, layout.plan, layout.memory, disk, facts)
+        finally:
+            os.close(layout.memory)
         return key
+
+    async def _lay_out(self, plan: bytes, captured: Captured, disk: bytes, settings: FunctionSettings) -> Layout | None:
+        """Rehearse a restore, and put what it touched to the front of the image; None where none can be rehearsed."""
+        first = await asyncio.to_thread(lay_out, plan, captured.memory_fd, [])
+        try:
+            facts = {**captured.facts, "eager_bytes": first.eager_size}
+            touched = await self._rehearse(settings, first.plan, first.memory, disk, facts)
+        finally:
+            os.close(first.memory)
+        if touched is None:
+            return None
+        return await asyncio.to_thread(lay_out, plan, captured.memory_fd, touched)
 
 
 def snapshot_key(configuration: Configuration) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import ctypes
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from thaw.restore import page_fault_messages as messages
 
 _logger = logging.getLogger(__name__)
 _EXTENT = struct.Struct("=QQQ")
+_SYS_USERFAULTFD = 323
 
 
 @dataclass(slots=True)
@@ -29,6 +31,48 @@ class _Served:
     faults: int
     pidfd: int
     ended: Callable[[list[int]], None] | None
+
+
+def userfaultfd_refusal() -> str:
+    """Why this process may not use userfaultfd(2), in the kernel's words; empty where it may."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = libc.syscall(ctypes.c_long(_SYS_USERFAULTFD), ctypes.c_long(os.O_CLOEXEC | os.O_NONBLOCK))
+    if descriptor < 0:
+        return os.strerror(ctypes.get_errno())
+    os.close(descriptor)
+    return ""
+
+
+class PageFaultService:
+    """The worker's page-fault server: begun when it is first needed, and again when it has ended."""
+
+    def __init__(self) -> None:
+        self._current: PageFaults | None = None
+        self._permitted: bool | None = None
+        self._starting = asyncio.Lock()
+
+    async def current(self) -> PageFaults | None:
+        """The server that runs now; None where this machine does not let us serve page faults."""
+        if self._permitted is None:
+            refusal = userfaultfd_refusal()
+            self._permitted = not refusal
+            if refusal:
+                _logger.warning(
+                    "Snapshots are loaded completely before they are used, as userfaultfd says: %s.", refusal
+                )
+        if not self._permitted:
+            return None
+        async with self._starting:
+            if self._current is None or not self._current.alive:
+                await self.close()
+                self._current = await PageFaults.start()
+        return self._current
+
+    async def close(self) -> None:
+        """End the server, and with it the clones that it still serves."""
+        if self._current is not None:
+            await self._current.close()
+            self._current = None
 
 
 class PageFaults:

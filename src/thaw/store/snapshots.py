@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from thaw.chunk import (
@@ -102,6 +103,35 @@ class SnapshotStore:
         os.ftruncate(into_fd, 0)
         os.ftruncate(into_fd, manifest.memory.size)
         await self._load(manifest.memory, lambda place, piece: _write_fully(into_fd, piece, place.index * CHUNK_SIZE))
+
+    async def read_pieces(
+        self, manifest: Manifest, into_fd: int, pieces: Iterable[int], arrived: Callable[[int], None]
+    ) -> None:
+        """Puts single pieces (CHUNK_SIZE bytes, by index) of the memory image into a file that is large enough.
+
+        `arrived(index)` is called for each on the event loop, in about the order of `pieces`. Raises as `read_plan`.
+        """
+        places = {place.index: place for place in manifest.memory.chunks}
+
+        async def load_piece(index: int) -> None:
+            if (place := places.get(index)) is not None:
+                envelope = await self._chunks.get(place.id)
+                await self._in_thread(lambda: self._open(place, envelope, write))
+            arrived(index)
+
+        def write(place: ChunkPlace, piece: memoryview) -> None:
+            _write_fully(into_fd, piece, place.index * CHUNK_SIZE)
+
+        await in_lanes(load_piece, pieces)
+
+    async def save_facts(self, manifest: Manifest, facts: Mapping[str, Any]) -> None:
+        """Replaces the facts of a stored snapshot; nothing happens where it was deleted meanwhile.
+
+        Raises `StoreFull` or `StoreUnavailable`.
+        """
+        async with self._guard.saving():
+            if await self._manifests.contains(manifest.snapshot_key):
+                await self._save_manifest(replace(manifest, facts=facts))
 
     async def delete(self, snapshot_key: str) -> None:
         """Destroys the manifest, and with it the wrapped data key, at once; then chunks that no other names."""
