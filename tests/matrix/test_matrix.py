@@ -50,7 +50,7 @@ FOUND: dict[str, Any] = {
     "devices": ["", "00000000", 16, ["inner"], ["made"], True, "0.0.1", True],
     "shared_offsets": ["cdef", [5, 5, 5, 6]],
     "close_on_exec": [[0, 1, 1, 0, 0, 1, 1], [True, False, False, True, True, False, False]],
-    "locks": ["EAGAIN", ["1 10 5", "0 0 100", "2 100 5", "1 10 5"], "1 0 0"],
+    "locks": ["EAGAIN", ["2 20 5", "1 5 10", "0 100 0", "1 5 10"], "1 0 0"],
     "fifo": ["queued", "second", "EBADF", "third", ""],
     "pipe": [True, "new", 1 << 20, [False, True], 65_536, 0, 65_536],
     "pipe_ends": ["last words", "", "EPIPE"],

@@ -10,16 +10,16 @@ from typing import Final
 SYSTEM_CALLS: Final[dict[str, int]] = {
     "read": 0, "write": 1, "open": 2, "close": 3, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12,
     "rt_sigaction": 13, "ioctl": 16, "pread64": 17, "madvise": 28, "getitimer": 36, "setitimer": 38, "socket": 41,
-    "connect": 42, "sendto": 44, "bind": 49, "shutdown": 48, "listen": 50, "getsockname": 51, "socketpair": 53, "setsockopt": 54,
-    "fcntl": 72, "flock": 73, "ftruncate": 77, "chdir": 80, "unlink": 87, "chmod": 90, "fchown": 93,
-    "lchown": 94, "umask": 95, "setsid": 112, "setgroups": 116, "setresuid": 117, "setresgid": 119, "rt_sigqueueinfo": 129, "sigaltstack": 131,
-    "setpriority": 141, "prctl": 157, "arch_prctl": 158, "gettid": 186, "sched_setaffinity": 203,
-    "set_tid_address": 218, "timer_create": 222, "timer_settime": 223, "timer_gettime": 224, "timer_delete": 226,
-    "epoll_ctl": 233, "inotify_add_watch": 254, "inotify_rm_watch": 255, "set_robust_list": 273,
-    "timerfd_create": 283, "timerfd_settime": 286, "accept4": 288, "signalfd4": 289, "eventfd2": 290,
-    "epoll_create1": 291, "dup3": 292, "pipe2": 293, "inotify_init1": 294, "rt_tgsigqueueinfo": 297,
-    "prlimit64": 302, "seccomp": 317, "memfd_create": 319, "membarrier": 324, "mlock2": 325, "rseq": 334,
-    "close_range": 436, "mseal": 462,
+    "connect": 42, "sendto": 44, "shutdown": 48, "bind": 49, "listen": 50, "getsockname": 51, "socketpair": 53,
+    "setsockopt": 54, "fcntl": 72, "flock": 73, "ftruncate": 77, "chdir": 80, "unlink": 87, "chmod": 90,
+    "fchown": 93, "lchown": 94, "umask": 95, "setsid": 112, "setgroups": 116, "setresuid": 117, "setresgid": 119,
+    "rt_sigqueueinfo": 129, "sigaltstack": 131, "setpriority": 141, "prctl": 157, "arch_prctl": 158, "gettid": 186,
+    "sched_setaffinity": 203, "set_tid_address": 218, "timer_create": 222, "timer_settime": 223,
+    "timer_gettime": 224, "timer_delete": 226, "epoll_ctl": 233, "inotify_add_watch": 254, "inotify_rm_watch": 255,
+    "set_robust_list": 273, "timerfd_create": 283, "timerfd_settime": 286, "accept4": 288, "signalfd4": 289,
+    "eventfd2": 290, "epoll_create1": 291, "dup3": 292, "pipe2": 293, "inotify_init1": 294,
+    "rt_tgsigqueueinfo": 297, "prlimit64": 302, "seccomp": 317, "memfd_create": 319, "membarrier": 324,
+    "mlock2": 325, "rseq": 334, "close_range": 436, "mseal": 462,
 }  # fmt: skip
 
 OPTIONAL: Final = 1

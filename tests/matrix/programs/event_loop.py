@@ -1,4 +1,4 @@
-"""An asyncio loop in a thread: self-pipe, epoll, timers, a server on a Unix socket, executor threads, signals to come."""
+"""An asyncio loop in a thread: self-pipe, epoll, timers, a server on a Unix socket, executor threads."""
 
 import asyncio
 import threading

@@ -7,16 +7,19 @@ libc = ctypes.CDLL(None, use_errno=True)
 FIELDS = ("Name", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
 
 
+def read(name, mode="r"):
+    with open(f"/proc/self/{name}", mode) as file:
+        return file.read()
+
+
 def status():
-    lines = dict(line.rstrip("\n").split(":\t", 1) for line in open("/proc/self/status") if ":\t" in line)
+    lines = dict(line.split(":\t", 1) for line in read("status").splitlines() if ":\t" in line)
     return {name: lines[name] for name in FIELDS}
 
 
 def description():
-    return [
-        open("/proc/self/cmdline").read(), os.readlink("/proc/self/exe"), open("/proc/self/comm").read(),
-        open("/proc/self/environ").read(), open("/proc/self/auxv", "rb").read().hex(), os.readlink("/proc/self/root"), status(),
-    ]  # fmt: skip
+    files = [read(name) for name in ("cmdline", "comm", "environ")] + [read("auxv", "rb").hex()]
+    return [*files, os.readlink("/proc/self/exe"), os.readlink("/proc/self/root"), status()]
 
 
 def prepare():
@@ -31,4 +34,4 @@ def check(before):
         root = True
     except PermissionError:
         root = False
-    return [after == before, after[2], after[6]["CapBnd"], after[6]["NoNewPrivs"], after[6]["Seccomp"], root]
+    return [after == before, after[1], after[6]["CapBnd"], after[6]["NoNewPrivs"], after[6]["Seccomp"], root]

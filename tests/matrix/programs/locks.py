@@ -42,6 +42,6 @@ def check(held):
             flock = ""
         except OSError as error:
             flock = errno.errorcode[error.errno]
-    ranges = [blocked_by(fcntl.F_GETLK, "/tmp/posix", *each) for each in ((12, 1), (0, 10), (100, 5), (10, 100))]
+    ranges = [blocked_by(fcntl.F_GETLK, "/tmp/posix", *each) for each in ((20, 5), (0, 10), (100, 5), (10, 100))]
     fcntl.flock(held[0], fcntl.LOCK_UN)
     return [flock, ranges, blocked_by(36, "/tmp/ofd", 0, 0)]  # F_OFD_GETLK

@@ -1,4 +1,8 @@
-"""Mutexes held by a thread across the snapshot: recursive and error-checking ones know their owner, robust ones its death."""
+"""Mutexes that a thread holds across the snapshot: recursive and error-checking ones know their owner, robust ones its
+death.
+
+Held by the main thread they do not: its number changes, as it does in a child after fork(2).
+"""
 
 import ctypes
 import os

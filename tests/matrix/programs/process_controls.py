@@ -1,4 +1,4 @@
-"""prctl settings: child subreaper, transparent huge pages, timer slack of each thread, dumpable; affinity of a thread."""
+"""prctl settings: subreaper, transparent huge pages, timer slack of each thread, dumpable; a thread's affinity."""
 
 import ctypes
 import os

@@ -36,10 +36,12 @@ def readable(address):
 
 
 def permissions(address):
-    for line in open("/proc/self/maps"):
-        start, end = (int(value, 16) for value in line.split()[0].split("-"))
-        if start <= address < end:
-            return line.split()[1]
+    with open("/proc/self/maps") as file:
+        for line in file:
+            start, end = (int(value, 16) for value in line.split()[0].split("-"))
+            if start <= address < end:
+                return line.split()[1]
+    return ""
 
 
 def check(start):

@@ -1,4 +1,4 @@
-"""Randomness that was warmed up before the snapshot: no two clones, and no clone and its original, may draw the same."""
+"""Randomness that was warmed up before the snapshot: no two clones, and no clone and its original, draw the same."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Registers of threads blocked in a system call: callee-saved, flags, x87 and SSE control, AVX, AVX-512 where there is one."""
+"""Registers of threads blocked in a call: callee-saved, flags, x87 and SSE control, AVX, AVX-512 where there is one."""
 
 import ctypes
 import os

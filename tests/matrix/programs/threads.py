@@ -1,7 +1,11 @@
-"""Threads blocked in a futex, a sleep, poll, read, select, epoll and sigtimedwait all go on; their thread-locals, numbers and names are kept."""
+"""Threads blocked in a futex, a sleep, poll, read, select, epoll and sigtimedwait all go on.
+
+Their thread-locals, numbers and names are kept.
+"""
 
 import ctypes
 import os
+import pathlib
 import select
 import signal
 import threading
@@ -50,8 +54,7 @@ def prepare():
 
 def check(state):
     event, writers, threads = state
-    folder = f"/proc/{os.getpid()}/task"
-    names = sorted(open(f"{folder}/{number}/comm").read().strip() for number in os.listdir(folder))
+    names = sorted(path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm"))
     event.set()
     for writer in writers:
         os.write(writer, b"!")

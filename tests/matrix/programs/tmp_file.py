@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pathlib
 import time
 
 
@@ -10,7 +11,7 @@ def prepare():
     os.write(log, b"one\n")
     reader = os.open("/tmp/log", os.O_RDONLY)
     os.read(reader, 2)
-    stream = open("/tmp/buffered", "w")
+    stream = pathlib.Path("/tmp/buffered").open("w")  # noqa: SIM115
     stream.write("still in the buffer")
     return log, reader, stream
 
@@ -28,4 +29,4 @@ def check(state):
         refused = ""
     except OSError as error:
         refused = errno.errorcode[error.errno]
-    return [rest == b"e\n" + mark, refused, open("/tmp/buffered").read()]
+    return [rest == b"e\n" + mark, refused, pathlib.Path("/tmp/buffered").read_text()]

@@ -27,7 +27,8 @@ def check(_):
             status = os.lstat(path)
             own = (status.st_uid, status.st_gid) == (os.getuid(), os.getgid())
             found[path] = [oct(status.st_mode), status.st_nlink if stat.S_ISREG(status.st_mode) else 0, own]
-    content = open("/tmp/a/hard", "rb").read() == bytes(range(256)) * 100
+    with open("/tmp/a/hard", "rb") as file:
+        content = file.read() == bytes(range(256)) * 100
     late = abs(os.stat("/tmp/a/soft").st_mtime_ns - CHANGED) < 1000  # the archive holds a decimal fraction
     os.unlink("/tmp/a/b/file")
     os.rename("/tmp/a", "/tmp/z")
