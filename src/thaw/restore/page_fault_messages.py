@@ -76,6 +76,8 @@ class Touched(msgspec.Struct, tag=True, array_like=True, frozen=True):
 ToServer = Image | Arrived | Serve | Ended | Forget | Report
 ToWorker = Wanted | Touched
 PACKET_LIMIT = 1 << 16
+WINDOW = 16 * 4096
+"""Bytes given at one fault at most: what lies behind a page is often wanted next."""
 encode = msgspec.msgpack.Encoder().encode
 decode_for_server = msgspec.msgpack.Decoder(ToServer).decode
 decode_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

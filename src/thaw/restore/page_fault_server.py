@@ -28,7 +28,6 @@ from thaw.restore import page_fault_messages as messages
 from thaw.restore import userfaultfd
 
 _PAGE: Final = 4096
-_WINDOW: Final = 16 * _PAGE  # bytes given at one fault: what lies behind a page is often wanted next
 _EXTENT = struct.Struct("=QQQ")
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -61,8 +60,8 @@ class MemoryImage:
     def zeros(self, address: int) -> int:
         """How many bytes from a zero page on are zero, at most a window."""
         index = bisect_right(self._starts, address)
-        following = self._starts[index] if index < len(self._starts) else address + _WINDOW
-        return min(_WINDOW, following - address)
+        following = self._starts[index] if index < len(self._starts) else address + messages.WINDOW
+        return min(messages.WINDOW, following - address)
 
     def missing(self, offset: int) -> int | None:
         """The piece that holds an offset, if it has not arrived."""
@@ -204,7 +203,7 @@ class PageFaultServer:
         if clone.moved or clone.given_back:
             return _PAGE
         end = (offset // clone.image.piece + 1) * clone.image.piece
-        return min(_WINDOW, follows, end - offset)
+        return min(messages.WINDOW, follows, end - offset)
 
     def _account(self, clone: Clone, address: int, error: int) -> None:
         if error == errno.EAGAIN:

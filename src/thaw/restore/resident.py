@@ -12,11 +12,13 @@ import logging
 import os
 import signal
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from thaw.errors import RestoreFailed, StoreError, ThawError
+from thaw.restore.page_fault_messages import WINDOW
 from thaw.restore.page_faults import PageFaults
 from thaw.restore.template import Cloned, Request, Template
 
@@ -24,7 +26,9 @@ _logger = logging.getLogger(__name__)
 _EXTENT = struct.Struct("=QQQ")
 _TABLES: Final = (192, 4)  # offset in a plan of the extents' and lazy ranges' tables, and how many numbers
 _PLAN_ADDRESS: Final = 0x2100_0000_0000
-_REFINING: Final = 8  # calls whose touched pages are looked at
+_LEARNING: Final = 8  # how many calls' touched pages are looked at
+_LOOK_AFTER_S: Final = 0.5
+_PAGE: Final = 4096
 _BATCH: Final = 16  # pieces
 
 
@@ -124,8 +128,12 @@ class Resident:
         self._extents: list[tuple[int, int, int]] = []
         self._rest: asyncio.Task[None] | None = None
         self._touched: set[int] = set()
-        self._looked_at = 0
+        self._filled: set[int] = set()
+        """Addresses of pages that were filled because calls touched them."""
+        self._learning = _LEARNING
         self._live = 0
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._loop = asyncio.get_running_loop()
         self._closed = False
 
     @classmethod
@@ -191,7 +199,7 @@ class Resident:
         if filled < eager:
             raise RestoreFailed("The memory image is shorter than its manifest says.", step="image")
         await self.template.settle()
-        self._extents = read_extents(plan)
+        self._extents = sorted(read_extents(plan))
         self._complete = sum(size for _, size, _ in self._extents) <= eager
         if not self._complete:
             self._serve_rest()
@@ -264,6 +272,8 @@ class Resident:
         except RestoreFailed:
             await _reap(cloned)
             raise
+        if not record and self._learning:
+            self._look_later(number)
         return cloned, number
 
     async def touched(self, number: int) -> list[int]:
@@ -271,15 +281,54 @@ class Resident:
         assert self._page_faults is not None
         return await self._page_faults.touched(number) if number else []
 
+    def _look_later(self, number: int) -> None:
+        """See what a call touched, when it is likely to be over: a warm environment may live on for long."""
+        self._loop.call_later(_LOOK_AFTER_S, lambda: self._in_background(self._look(number)))
+
+    async def _look(self, number: int) -> None:
+        if self.usable and not self._closed:
+            await self._learn(await self.touched(number))
+
     def _ended(self, addresses: list[int], recorded: bool) -> None:
-        """What the first real calls touched is fetched first from now on."""
         self._live -= 1
-        if recorded or self._looked_at >= _REFINING:
+        if not recorded and self._learning and not self._closed:
+            self._in_background(self._learn(addresses))
+
+    async def _learn(self, addresses: list[int]) -> None:
+        """Pages that a call waited for are in the template from now on, and come first when it is loaded again."""
+        try:
+            for offset, size in self._portions(addresses):
+                await self.template.fill(offset, size)
+        except RestoreFailed as error:
+            _logger.warning("What calls touch could not be added to a template: %s", error)
             return
-        self._looked_at += 1
         self._touched.update(addresses)
-        if self._looked_at == _REFINING and self.on_refined is not None and self._touched:
+        self._learning -= 1
+        if self._learning == 0 and self.on_refined is not None and self._touched:
             self.on_refined(self._pieces_of(self._touched))
+
+    def _portions(self, addresses: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Places in the image of the pages that were given at these addresses, each once."""
+        starts = [address for address, _, _ in self._extents]
+        for address in addresses:
+            index = bisect_right(starts, address) - 1
+            start, size, offset = self._extents[index]
+            end = min(start + size, address + WINDOW)
+            pages = [page for page in range(address, end, _PAGE) if page not in self._filled]
+            if (
+                index < 0
+                or not pages
+                or not self._arrival.has((offset + pages[0] - start) // self._arrival.source.piece)
+            ):
+                continue
+            if pages[-1] - pages[0] == (len(pages) - 1) * _PAGE:
+                self._filled.update(pages)
+                yield offset + pages[0] - start, len(pages) * _PAGE
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _pieces_of(self, addresses: Iterable[int]) -> list[int]:
         piece = self._arrival.source.piece
@@ -294,6 +343,9 @@ class Resident:
         if self._closed:
             return
         self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._rest is not None:
             if not self._live:
                 self._rest.cancel()

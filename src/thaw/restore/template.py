@@ -301,11 +301,8 @@ class Template:
             self._failures[number] = failure
             self._hand_out(number, -1)
             return
-        waiting: asyncio.Future[Any] | None = None
-        if self._acknowledging:
-            waiting = self._acknowledging.popleft()
-        elif self._waiting:
-            waiting = self._waiting.popleft()
+        answers: deque[asyncio.Future[Any]] = self._waiting if number else self._acknowledging
+        waiting = answers.popleft() if answers else None
         if waiting is not None and not waiting.done():
             waiting.set_exception(failure)
             waiting.exception()  # whoever waits gets it; where nobody does, asyncio need not warn
