@@ -152,13 +152,13 @@ static void map_plan(i32 descriptor)
 	i64 size = must(SYS3(SYS_LSEEK, descriptor, 0, SEEK_END), "size of the plan");
 
 	if (size < (i64)sizeof *plan)
-		fail(control, 0, "the restore plan is too short", -ENOEXEC);
+		fail(control, 0, "the restore plan, which is too short", -ENOEXEC);
 	must(SYS6(SYS_MMAP, PLAN_ADDRESS, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, descriptor, 0), "mmap of the plan");
 	plan = (struct plan_header *)PLAN_ADDRESS;
 	if (plan->magic != PLAN_MAGIC || plan->version != PLAN_VERSION || plan->header_size != sizeof *plan || plan->size != (u64)size)
-		fail(control, 0, "the restore plan has another version", -ENOEXEC);
+		fail(control, 0, "the restore plan, which has another version or length", -ENOEXEC);
 	if (plan->special_count < 1 || plan->special_count > SPECIAL_LIMIT || plan->thread_count < 1 || plan->thread_count > THREAD_LIMIT)
-		fail(control, 0, "the restore plan is out of bounds", -ENOEXEC);
+		fail(control, 0, "the restore plan, whose counts are out of bounds", -ENOEXEC);
 }
 
 static u64 extent_bytes(void)
