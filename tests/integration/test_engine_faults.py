@@ -184,6 +184,18 @@ async def test_a_template_that_is_killed_fails_what_waits_and_what_comes(bench: 
     assert str(late.value).startswith("The template process is gone (")
 
 
+async def test_more_requests_at_once_than_the_control_socket_holds(bench: Bench) -> None:
+    template, box = await bench.template(), await bench.box("clone")
+    numbers = range(1000, 1120)
+    wanted = (replace(request(box), pid=number) for number in numbers)
+    clones = await asyncio.gather(*(template.clone(each) for each in wanted))
+    assert [cloned.number for cloned in clones] == list(numbers)
+    assert len({cloned.pid for cloned in clones}) == len(numbers)
+    for cloned in clones:
+        signal.pidfd_send_signal(cloned.pidfd, signal.SIGKILL)
+        await reaped(cloned)
+
+
 async def test_clones_outlive_their_template(bench: Bench) -> None:
     template, box = await bench.template(), await bench.box("clone")
     cloned = await template.clone(request(box))

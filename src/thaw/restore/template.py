@@ -42,6 +42,8 @@ _FILTER_BYTES: Final = 8
 
 _LOAD_LIMIT_S: Final = 60.0
 _CLONE_LIMIT_S: Final = 10.0
+_UNANSWERED_LIMIT: Final = 32
+"""Requests under way; a control socket takes about 50 of them before it is full (net.core.wmem_default)."""
 _CLONE_NUMBERS: Final = range(300, 32000)
 
 
@@ -99,6 +101,7 @@ class Template:
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._acknowledging: deque[asyncio.Future[None]] = deque()
         self._waiting: deque[asyncio.Future[tuple[int, int]]] = deque()
+        self._room = asyncio.Semaphore(_UNANSWERED_LIMIT)
         self._failures: dict[int, RestoreFailed] = {}
         self._lazy: dict[int, asyncio.Future[int]] = {}
         """Of each lazy clone that is being made, by its number: its userfaultfd."""
@@ -217,11 +220,15 @@ class Template:
         descriptors = [request.sandbox_pidfd, request.connection_fd, request.log_fd]
         if request.cgroup_fd is not None:
             descriptors.append(request.cgroup_fd)
+        async with self._room:
+            return await self._request(body, descriptors, number, lazy=lazy)
+
+    async def _request(self, body: bytes, descriptors: Sequence[int], number: int, *, lazy: bool) -> Cloned:
         answer: asyncio.Future[tuple[int, int]] = self._loop.create_future()
-        if lazy:
-            self._lazy[number] = self._loop.create_future()
         self._send(_CLONE, body, descriptors)
         self._waiting.append(answer)
+        if lazy:
+            self._lazy[number] = self._loop.create_future()
         try:
             async with asyncio.timeout(_CLONE_LIMIT_S):
                 pid, pidfd = await asyncio.shield(answer)
