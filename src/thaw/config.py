@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     account_id: str = Field(default="000000000000", pattern=r"^\d{12}$")
     """Account in every ARN."""
 
+    credentials_file: Annotated[Path, AfterValidator(_absolute)] | None = None
+    """Access keys that may call the API, as an AWS credentials file (aws_access_key_id, aws_secret_access_key in each
+    section); None: anybody may, which is for loopback only."""
+    s3_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+/?$")
+    """S3 server from which S3Bucket and S3Key of functions and layers are read; None: code comes as ZipFile only."""
+
     pool_size: int = Field(default=8, ge=0, le=1024)
     """Empty sandboxes that are kept ready."""
     max_environments: int = Field(default=1000, ge=1)

@@ -32,6 +32,8 @@ HANDLER = b"def lambda_handler(event, context):\n    return event\n"
 class FrontSettings:
     region: str = REGION
     account_id: str = ACCOUNT
+    credentials_file: Path | None = None
+    s3_endpoint: str | None = None
 
 
 def package(source: bytes = HANDLER) -> bytes:
@@ -165,19 +167,19 @@ class Reply:
 class Front:
     """The application with its stand-ins, called without a network."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, settings: FrontSettings) -> None:
         self.catalog = catalog
         self.background = Background(catalog)
         self.echo = Echo()
         self.application: Application = create_application(
-            FrontSettings(), catalog, self.background, self.echo, layers=self.background, provisioning=self.background
+            settings, catalog, self.background, self.echo, layers=self.background, provisioning=self.background
         )
 
     @classmethod
-    async def open(cls, folder: Path) -> Front:
+    async def open(cls, folder: Path, **settings: Any) -> Front:
         catalog = Catalog(folder / "catalog.db", region=REGION, account_id=ACCOUNT)
         await catalog.open()
-        return cls(catalog)
+        return cls(catalog, FrontSettings(**settings))
 
     async def ask(
         self,

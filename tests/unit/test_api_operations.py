@@ -126,7 +126,7 @@ async def test_all_settings_come_back(front):
         ({"Code": {}}, "Please provide a source for function code."),
         (
             {"Code": {"S3Bucket": "bucket", "S3Key": "k"}},
-            "Code in S3 is not supported by this server: send it as ZipFile.",
+            "This server has no S3 endpoint to read code from: set THAW_S3_ENDPOINT, or send the code as ZipFile.",
         ),
         (
             {"MemorySize": 10241},
@@ -153,6 +153,21 @@ async def test_all_settings_come_back(front):
             "ImageConfig is not supported by this server: leave it out of the request.",
         ),
         ({"Code": {"ZipFile": base64.b64encode(b"no zip").decode()}}, UNREADABLE_PACKAGE),
+        (
+            {"Code": {"ImageUri": "000000000000.dkr.ecr.us-east-1.amazonaws.com/i:1"}, "PackageType": "Image"},
+            "Container images are not supported by this server: send the code as ZipFile.",
+        ),
+        ({"PackageType": "Image"}, "PackageType Image is not supported by this server: use Zip."),
+        (
+            {"LoggingConfig": {"LogFormat": "Text", "ApplicationLogLevel": "DEBUG"}},
+            'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change '
+            'the LogFormat to "JSON" and try again.',
+        ),
+        (
+            {"DeadLetterConfig": {"TargetArn": "arn:aws:s3:::b"}},
+            "The dead-letter target arn:aws:s3:::b is neither a queue (SQS), a topic (SNS) nor a function: "
+            "name one of these.",
+        ),
     ],
 )
 async def test_a_function_that_lambda_would_not_take(front, members, message):

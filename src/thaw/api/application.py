@@ -130,7 +130,7 @@ def create_application(
     """
     identifiers = Identifiers(settings)
     packages = PackageLinks(catalog, publishing, layers)
-    source = CodeSource()
+    source = CodeSource(settings.s3_endpoint, settings.region)
     layering = Layers(catalog, layers, settings, source, packages)
     invocation = Invocation(catalog, publishing, invoking, identifiers)
     handlers = {

@@ -133,6 +133,8 @@ class Functions:
         """UpdateFunctionCode; DryRun only checks, Publish makes a version of the new code at once."""
         name = self._identifiers.read_unqualified(arguments.function_name)
         members.check_supported(arguments)
+        if arguments.image_uri:
+            raise members.refuse("Please don't provide ImageUri when updating a function with packageType Zip.")
         code = await self._source.read(arguments)
         fields = await asyncio.to_thread(digests, code)
         if arguments.architectures:

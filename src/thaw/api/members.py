@@ -93,12 +93,26 @@ def given_others(request: Any, before: Mapping[str, Any]) -> dict[str, Any]:
         others["VpcConfig"] = shown | without_none(msgspec.to_builtins(request.vpc_config))
     if request.dead_letter_config is not None:
         others.pop("DeadLetterConfig", None)
+        _check_dead_letter(request.dead_letter_config.target_arn)
         if request.dead_letter_config.target_arn:
             others["DeadLetterConfig"] = {"TargetArn": request.dead_letter_config.target_arn}
     return others
 
 
+def _check_dead_letter(arn: str | None) -> None:
+    """Lambda takes queues and topics; this server takes functions too, which it can deliver to by itself."""
+    if arn and arn.split(":")[2] not in ("sqs", "sns", "lambda"):
+        raise refuse(
+            f"The dead-letter target {arn} is neither a queue (SQS), a topic (SNS) nor a function: name one of these."
+        )
+
+
 def _logging(given: Any) -> dict[str, str]:
+    if given.log_format != "JSON" and (given.application_log_level or given.system_log_level):
+        raise refuse(
+            'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change '
+            'the LogFormat to "JSON" and try again.'
+        )
     levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"} if given.log_format == "JSON" else {}
     return {"LogFormat": "Text", **levels, **without_none(msgspec.to_builtins(given))}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from thaw.catalog.configuration import Configuration
@@ -10,12 +11,16 @@ from thaw.invoke.call import Answer, Call
 
 
 class ApiSettings(Protocol):
-    """The settings of the server that the front reads: which region and account the ARNs name."""
+    """The settings of the server that the front reads: region and account of ARNs, who may call, where S3 is."""
 
     @property
     def region(self) -> str: ...
     @property
     def account_id(self) -> str: ...
+    @property
+    def credentials_file(self) -> Path | None: ...
+    @property
+    def s3_endpoint(self) -> str | None: ...
 
 
 class Publishing(Protocol):
