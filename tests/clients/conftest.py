@@ -25,8 +25,9 @@ from clients.front import REGION, Front, package
 class LiveFront:
     """The front behind uvicorn, in a thread with its own event loop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self._folder = folder
+        self._settings = settings
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
@@ -45,7 +46,7 @@ class LiveFront:
 
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.front = await Front.open(self._folder)
+        self.front = await Front.open(self._folder, **self._settings)
         # Listening before serving: a client that is early waits in the queue instead of being refused.
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -54,6 +55,17 @@ class LiveFront:
         await self.server.serve(sockets=[listener])
         await self.front.settled()
         await self.front.catalog.close()
+
+
+SEARCH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def aws_program() -> str:
+    """The AWS CLI that the development dependencies bring."""
+    program = shutil.which("aws", path=SEARCH)
+    if program is None:
+        raise RuntimeError("The AWS CLI is missing: install the development dependencies (awscli).")
+    return program
 
 
 @pytest.fixture
@@ -87,12 +99,9 @@ def zip_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def aws(live: LiveFront, tmp_path: Path) -> Callable[..., Any]:
     """Runs the AWS CLI as a user types it, apart from --endpoint-url; returns its JSON (None where it prints none)."""
-    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    program = shutil.which("aws", path=search)
-    if program is None:
-        raise RuntimeError("The AWS CLI is missing: install the development dependencies (awscli).")
+    program = aws_program()
     environment = {
-        "PATH": search,
+        "PATH": SEARCH,
         "HOME": str(tmp_path),
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",

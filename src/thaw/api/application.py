@@ -28,6 +28,7 @@ from thaw.api.permissions import Permissions
 from thaw.api.ports import ApiSettings, Invoking, LayerPackages, Provisioning, Publishing
 from thaw.api.protocol.operation import RequestParts
 from thaw.api.protocol.service import LambdaProtocol
+from thaw.api.signatures import Signatures, read_access_keys
 from thaw.api.url_configs import UrlConfigs
 from thaw.api.versions import Versions
 from thaw.catalog.catalog import Catalog
@@ -42,12 +43,18 @@ class Application:
     """The ASGI callable; made by `create_application`."""
 
     def __init__(
-        self, protocol: LambdaProtocol, handlers: Mapping[str, Handler], packages: PackageLinks, urls: FunctionUrls
+        self,
+        protocol: LambdaProtocol,
+        handlers: Mapping[str, Handler],
+        packages: PackageLinks,
+        urls: FunctionUrls,
+        signatures: Signatures | None,
     ) -> None:
         self._protocol = protocol
         self._handlers = handlers
         self._packages = packages
         self._urls = urls
+        self._signatures = signatures
 
     @property
     def implemented(self) -> frozenset[str]:
@@ -90,6 +97,7 @@ class Application:
         url = self._urls.find(request)
         if url is not None:
             return await self._urls.answer(*url, request, receive)
+        claim = None if self._signatures is None else self._signatures.claim(request)
         found = self._protocol.routes.find(request.method, request.raw_path, request.query)
         if found is None:
             await read_body(receive, "unknown")
@@ -99,6 +107,8 @@ class Application:
             )
         name, path = found
         body = await read_body(receive, name)
+        if self._signatures is not None and claim is not None:
+            await self._signatures.verify(claim, request, body)
         handler = self._handlers.get(name)
         if handler is None:
             raise ServiceError(
@@ -126,7 +136,7 @@ def create_application(
     """Compiles the protocol and joins the operations to what carries them out. The catalog must be open.
 
     Operations on layers answer 501 where nothing is given that keeps their packages, those on provisioned concurrency
-    where nothing is given that provides it.
+    where nothing is given that provides it. Raises ConfigurationError where the credentials file is unusable.
     """
     identifiers = Identifiers(settings)
     packages = PackageLinks(catalog, publishing, layers)
@@ -146,7 +156,16 @@ def create_application(
         **FunctionSettings(catalog, identifiers).handlers(),
         **Account(catalog, identifiers).handlers(),
     }
-    return Application(LambdaProtocol.compiled(), handlers, packages, FunctionUrls(catalog, invocation))
+    signatures = _signatures(settings)
+    urls = FunctionUrls(catalog, invocation, signatures)
+    return Application(LambdaProtocol.compiled(), handlers, packages, urls, signatures)
+
+
+def _signatures(settings: ApiSettings) -> Signatures | None:
+    """What verifies requests, or None where everybody may call."""
+    if settings.credentials_file is None:
+        return None
+    return Signatures(read_access_keys(settings.credentials_file), region=settings.region)
 
 
 def _request(scope: Scope) -> Request:

@@ -14,10 +14,12 @@ from thaw.api import cors
 from thaw.api.http import INVOKE_LIMIT, Receive, Request, Response, read_body, too_large
 from thaw.api.identifier import Identifier
 from thaw.api.invocation import Invocation, trace_of
+from thaw.api.signatures import Signatures
 from thaw.api.url_event import NotAnAnswer, event_of, response_of
 from thaw.catalog.attachments import Attached, FunctionUrl
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import LATEST
+from thaw.errors import ServiceError
 
 _log = logging.getLogger(__name__)
 _HOST = re.compile(r"([a-z0-9]+)\.lambda-url\.")
@@ -31,9 +33,10 @@ _FORBIDDEN = (
 class FunctionUrls:
     """Finds the URL of a request and answers it with what its function returns."""
 
-    def __init__(self, catalog: Catalog, invocation: Invocation) -> None:
+    def __init__(self, catalog: Catalog, invocation: Invocation, signatures: Signatures | None) -> None:
         self._catalog = catalog
         self._invocation = invocation
+        self._signatures = signatures
 
     def find(self, request: Request) -> tuple[str, str] | None:
         """The URL's id and the path below it, or None for a request to the API."""
@@ -53,8 +56,21 @@ class FunctionUrls:
         asked = cors.preflight(found.value.cors, request.method, request.headers)
         if asked is not None:
             return asked
+        if not await self._permitted(found.value, request, body):
+            return _forbidden()
         response = await self._run(found, path, request, body)
         return cors.allow(found.value.cors, request.headers, response)
+
+    async def _permitted(self, url: FunctionUrl, request: Request, body: bytes) -> bool:
+        """Whether the request may go to the function: AWS_IAM wants a signature where the server knows access keys."""
+        if url.auth_type != "AWS_IAM" or self._signatures is None:
+            return True
+        try:
+            await self._signatures.verify(self._signatures.claim(request), request, body)
+        except ServiceError as error:
+            _log.info("A request to the URL %s was refused: %s", url.url_id, error)
+            return False
+        return True
 
     async def _run(self, found: Attached[FunctionUrl], path: str, request: Request, body: bytes) -> Response:
         url = found.value

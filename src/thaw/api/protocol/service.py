@@ -18,10 +18,14 @@ from thaw.errors import ServiceError
 # Errors that every AWS front end can answer and that no service model lists.
 _FRONT_END_STATUS = {
     "AccessDeniedException": 403,
+    "IncompleteSignatureException": 403,
+    "InvalidSignatureException": 403,
+    "MissingAuthenticationTokenException": 403,
     "NotImplementedException": 501,
     "RequestEntityTooLargeException": 413,
     "SerializationException": 400,
     "UnknownOperationException": 404,
+    "UnrecognizedClientException": 403,
     "ValidationException": 400,
 }
 
