@@ -241,7 +241,7 @@ def _refuse_impossible(mapping: Mapping) -> None:
             f"The function has a System V shared memory segment attached {where}, which cannot be frozen: "
             "detach it in a before-snapshot hook, or use mmap."
         )
-    if mapping.start in RESERVED or mapping.end - 1 in RESERVED or mapping.end > ADDRESS_END:
+    if (mapping.start < RESERVED.stop and mapping.end > RESERVED.start) or mapping.end > ADDRESS_END:
         raise NotFreezable(
             f"The function has memory {where}, where Thaw restores snapshots from: let the kernel choose the address."
         )
