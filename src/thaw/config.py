@@ -80,6 +80,8 @@ class Settings(BaseSettings):
 
     cpu_limit: bool = True
     """Whether MemorySize bounds the processor time as on Lambda (1769 MB = one virtual CPU)."""
+    log_limit: int = Field(default=4 << 20, ge=4096)
+    """Bytes that one invocation may write to its log."""
     reseed: bool = True
     """Whether clones get fresh seeds for Python's `random` and numpy's global generator before their hooks."""
     network: Annotated[str, AfterValidator(_private_network)] | None = None

@@ -20,6 +20,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Self
 
@@ -95,11 +96,19 @@ class Server:
         self.invoker.start()
         parts.push_async_callback(self.invoker.close, drain_s=DRAIN_S)
         parts.push_async_callback(self.publisher.close)
+        await self.publisher.tidy()
         await self.publisher.resume()
         await self._serve(parts, listener)
 
     async def _start_pool(self, parts: AsyncExitStack) -> SandboxPool:
-        pool = SandboxPool(WorkerSettings(pool_size=self.settings.pool_size, cpu_limit=self.settings.cpu_limit))
+        settings = self.settings
+        worker = WorkerSettings(
+            pool_size=settings.pool_size,
+            cpu_limit=settings.cpu_limit,
+            log_limit=settings.log_limit,
+            subnet=None if settings.network is None else IPv4Network(settings.network),
+        )
+        pool = SandboxPool(worker)
         await pool.start()
         parts.push_async_callback(pool.close)
         for warning in pool.warnings:
@@ -116,7 +125,9 @@ class Server:
         runtimes = Runtimes(
             settings.state_dir, region=settings.region, index_url=settings.python_index_url, progress=logger.info
         )
-        preparation = Preparation(folders, runtimes, region=settings.region, account_id=settings.account_id)
+        preparation = Preparation(
+            folders, runtimes, region=settings.region, account_id=settings.account_id, reseed=settings.reseed
+        )
         launching = Launching(preparation, pool, logs, init_limit_s=settings.init_limit_s)
         self._restoring = Restoring(
             preparation,
@@ -131,6 +142,7 @@ class Server:
             self._restoring,
             max_environments=settings.max_environments,
             idle_timeout_s=settings.idle_timeout_s,
+            renew=self._renew,
         )
         limits = TakingLimits(init_s=settings.snapshot_init_limit_s)
         self.publisher = Publisher(

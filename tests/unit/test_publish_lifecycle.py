@@ -14,6 +14,7 @@ from packing import package
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import Configuration
 from thaw.errors import (
+    ChunkNotFound,
     FreezeFailed,
     InitFailed,
     InitTimedOut,
@@ -40,14 +41,22 @@ class Packages:
 
     async def put(self, content: bytes) -> str:
         key = hashlib.sha256(content).hexdigest()
-        self.kept[key] = content
+        if key not in self.kept:
+            await asyncio.sleep(0)
+            self.kept[key] = content
         return key
 
     async def get(self, key: str) -> bytes:
+        if key not in self.kept:
+            raise ChunkNotFound(f"There is no object {key}.")
         return self.kept[key]
 
     async def delete(self, key: str) -> None:
+        await asyncio.sleep(0)
         self.kept.pop(key, None)
+
+    async def keys(self) -> list[str]:
+        return list(self.kept)
 
 
 class Runtimes:
@@ -86,9 +95,23 @@ class Snapshotting:
 class Snapshots:
     def __init__(self) -> None:
         self.deleted: list[str] = []
+        self.mended: list[str] = []
+        self.keys: list[str] = []
+        self.collected = 0
 
     async def delete(self, snapshot_key: str) -> None:
         self.deleted.append(snapshot_key)
+
+    async def drop_damaged(self, snapshot_key: str) -> int:
+        self.mended.append(snapshot_key)
+        return 0
+
+    async def collect(self) -> int:
+        self.collected += 1
+        return 0
+
+    async def snapshot_keys(self) -> list[str]:
+        return self.keys
 
 
 class Bench:
@@ -322,5 +345,57 @@ async def test_a_stale_snapshot_is_renewed_once_and_the_old_one_deleted(bench: B
     bench.publisher.renew(version)
     await until(lambda: bench.snapshots.deleted == ["s1"])
     assert bench.snapshotting.taken == 2
+    assert bench.snapshots.mended == ["s1"]
     renewed = await bench.catalog.version("f", "1")
     assert (renewed.snapshot_key, renewed.state) == ("s2", "Active")
+
+
+async def test_a_creation_whose_package_never_arrived_fails_at_the_next_start(bench: Bench) -> None:
+    draft = Configuration(
+        function_id="g", function_name="g", function_arn="arn:g", runtime="python3.13", code_key=code_key(CODE)
+    )
+    await bench.catalog.create_function(draft, {})
+    await bench.publisher.resume()
+    failed = await bench.until("g", None, "Failed")
+    assert failed.state_reason is not None
+    assert "upload the code again" in failed.state_reason
+
+
+async def test_an_update_whose_package_never_arrived_leaves_the_old_code_in_service(bench: Bench) -> None:
+    await bench.active()
+    await bench.catalog.update_configuration("f", lambda latest: replace(latest, code_key="0" * 64, code_sha256="new"))
+    await bench.publisher.resume()
+
+    async def settled() -> bool:
+        return (await bench.catalog.function("f")).last_update_status != "InProgress"
+
+    await until(settled)
+    assert (await bench.catalog.function("f")).last_update_status == "Failed"
+    assert (await bench.catalog.resolve("f")).code_key == code_key(CODE)
+
+
+async def test_code_that_is_deleted_and_uploaded_at_one_time_is_there_afterwards(bench: Bench) -> None:
+    for number in range(5):
+        await bench.active(f"old{number}")
+        gone = await bench.catalog.delete_function(f"old{number}")
+        await asyncio.gather(bench.publisher.deleted(gone), bench.create(f"new{number}"))
+        latest = await bench.until(f"new{number}", None, "Active")
+        assert await bench.publisher.code(latest) == CODE
+        assert (await bench.folders.folder(latest.code_key) / "app.py").is_file()
+        await bench.publisher.deleted(await bench.catalog.delete_function(f"new{number}"))
+
+
+async def test_a_start_deletes_what_nothing_names(bench: Bench) -> None:
+    await bench.active()
+    await bench.publish()
+    await bench.until("f", "1", "Active")
+    bench.snapshotting.gate.clear()
+    await bench.catalog.update_configuration("f", lambda latest: replace(latest, description="changed"))
+    await bench.catalog.set_state("f", "$LATEST", last_update_status="Successful")
+    await bench.publish()
+    bench.snapshots.keys = ["s1", "snapshot-f-2-id-f", "snapshot-gone-1-id-gone"]
+    bench.packages.kept["1" * 64] = b"an update that never was"
+    await bench.publisher.tidy()
+    assert bench.snapshots.deleted == ["snapshot-gone-1-id-gone"]
+    assert bench.snapshots.collected == 1
+    assert list(bench.packages.kept) == [code_key(CODE)]

@@ -309,3 +309,19 @@ async def test_deployment_packages_are_kept_by_content(store: Store, state: Path
     await store.objects.delete(key)
     with pytest.raises(ChunkNotFound):
         await store.objects.get(key)
+
+
+async def test_damaged_chunks_are_dropped_so_that_a_new_save_writes_them_again(
+    store: Store, memory: int, state: Path
+) -> None:
+    await store.snapshots.save("old", PLAN, memory, DISK, FACTS)
+    for path in list(chunk_files(state).values())[:2]:
+        sealed = bytearray(path.read_bytes())
+        sealed[-1] ^= 1
+        path.write_bytes(sealed)
+    assert await store.snapshots.drop_damaged("old") == 2
+    assert await store.snapshots.drop_damaged("old") == 0
+    manifest = await store.snapshots.save("new", PLAN, memory, DISK, FACTS)
+    assert await store.snapshots.read_plan(manifest) == PLAN
+    assert await loaded_memory(store, manifest) == content(memory)
+    assert await store.snapshots.drop_damaged("nowhere") == 0

@@ -166,8 +166,8 @@ class Environment:
     async def initialised(self, limit_s: float, request_id: str = "") -> None:
         """Wait until the runtime asks for an invocation (with SnapStart: for its restore).
 
-        `request_id` is of the call that Init is done for, if any; it goes into the error. Raises InitFailed or
-        InitTimedOut, with the document for the caller.
+        `request_id` is of the call whose time a second try of Init takes, if any; it goes into the error.
+        Raises InitFailed or InitTimedOut, with the document for the caller.
         """
         outcome = await self._finish(limit_s)
         duration_ms = (time.perf_counter() - self._began) * 1000
@@ -181,7 +181,8 @@ class Environment:
             return
         self.phase = Phase.ENDED
         self._log_exit(outcome, request_id)
-        self.log.platform(lines.init_report(duration_ms, outcome.ending))
+        phase = "invoke" if request_id else "init"
+        self.log.platform(lines.init_report(duration_ms, outcome.ending, phase))
         payload = outcome.payload(request_id, limit_s)
         if isinstance(outcome, TimedOut):
             message = f"The Init phase did not end within {limit_s:g} seconds; raise the timeout or do less in it."

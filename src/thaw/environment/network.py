@@ -47,16 +47,20 @@ class Address:
 
     own: ipaddress.IPv4Address
     gateway: ipaddress.IPv4Address
+    prefix_length: int = PREFIX_LENGTH
 
 
 class Network:
     """The network of one server's sandboxes. `warnings` says in sentences what this machine does not allow."""
 
-    def __init__(self) -> None:
-        """Build it. Raises SandboxError where the kernel has no bridge or no links, or no slot is free."""
+    def __init__(self, subnet: ipaddress.IPv4Network | None = None) -> None:
+        """Build it, with addresses of `subnet` (its first /20 where it is larger) instead of the slot's own.
+
+        Raises SandboxError where the kernel has no bridge or no links, or no slot is free.
+        """
         self.warnings: list[str] = []
-        self._slot, self._claim = _claim_slot()
-        self.subnet = list(RANGE.subnets(new_prefix=PREFIX_LENGTH))[self._slot]
+        self._slot, self._claim = _claim_slot(subnet)
+        self.subnet = _first_part(subnet or list(RANGE.subnets(new_prefix=PREFIX_LENGTH))[self._slot])
         self.link = f"thaw{self._slot}"
         self._free = list(range(self.subnet.num_addresses - 2, 1, -1))
         self._firewall: Netlink | None = None
@@ -82,7 +86,7 @@ class Network:
             self._routing.request(_sandbox_port(number, sandbox_namespace))
             inside = Netlink.adopt(os.dup(sandbox_routing))
             try:
-                address = Address(self.subnet.network_address + number, self.gateway)
+                address = Address(self.subnet.network_address + number, self.gateway, self.subnet.prefixlen)
                 inside.request(_sandbox_link(address))
             finally:
                 inside.close()
@@ -116,7 +120,7 @@ class Network:
         index = socket.if_nametoindex(self.link)
         outside = Netlink.open(socket.NETLINK_ROUTE)
         try:
-            outside.request([_link_message(index=index), _address_message(index, self.gateway)])
+            outside.request([_link_message(index=index), _address_message(index, self.gateway, self.subnet.prefixlen)])
         finally:
             outside.close()
 
@@ -130,9 +134,14 @@ class Network:
             )
 
 
-def _claim_slot() -> tuple[int, socket.socket]:
-    """The first slot whose abstract socket and addresses nobody has."""
-    taken = _local_networks()
+def _first_part(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Network:
+    """A server has no use for more addresses than a /20 has, and keeps a list of the free ones."""
+    return next(subnet.subnets(new_prefix=max(PREFIX_LENGTH, subnet.prefixlen)))
+
+
+def _claim_slot(subnet: ipaddress.IPv4Network | None) -> tuple[int, socket.socket]:
+    """The first slot whose abstract socket nobody has, nor its addresses where they are to be used."""
+    taken = _local_networks() if subnet is None else []
     subnets = list(RANGE.subnets(new_prefix=PREFIX_LENGTH))
     for slot in range(SLOTS):
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -209,11 +218,11 @@ def _sandbox_link(address: Address) -> list[bytes]:
     route += attribute(5, address.gateway.packed) + attribute(4, SANDBOX_LINK)
     return [
         _link_message(index=SANDBOX_LINK),
-        _address_message(SANDBOX_LINK, address.own),
+        _address_message(SANDBOX_LINK, address.own, address.prefix_length),
         message(_RTM_NEWROUTE, route, CREATE),
     ]
 
 
-def _address_message(index: int, address: ipaddress.IPv4Address) -> bytes:
-    body = struct.pack("=BBBBi", socket.AF_INET, PREFIX_LENGTH, 0, 0, index)
+def _address_message(index: int, address: ipaddress.IPv4Address, prefix_length: int) -> bytes:
+    body = struct.pack("=BBBBi", socket.AF_INET, prefix_length, 0, 0, index)
     return message(_RTM_NEWADDR, body + attribute(2, address.packed) + attribute(1, address.packed), CREATE)

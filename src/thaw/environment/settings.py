@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -89,6 +90,7 @@ class FunctionSettings:
 class WorkerSettings:
     """What one server sets for all of its sandboxes.
 
+    `subnet` is where the sandboxes' addresses come from (None: a range that is free).
     `pool_size` ready sandboxes are kept; `cpu_limit` applies Lambda's 1769 MiB = one vCPU rule;
     `process_limit` is Lambda's 1024 processes and threads; `log_limit` bounds the bytes that one
     invocation may write to its log.
@@ -97,5 +99,6 @@ class WorkerSettings:
     pool_size: int = 8
     cpu_limit: bool = True
     network: bool = True
+    subnet: IPv4Network | None = None
     process_limit: int = 1024
     log_limit: int = 4 << 20

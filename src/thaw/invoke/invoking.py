@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import logging
+from collections.abc import Callable
 
 from thaw.catalog.configuration import Configuration
 from thaw.environment.execution import Environment, Phase
@@ -28,17 +29,30 @@ from thaw.invoke.restoring import Restoring
 
 logger = logging.getLogger(__name__)
 
+# Clones in a row that could not be made from a snapshot before a new one is taken.
+MISSES_BEFORE_RENEWAL = 3
 RESTORE_TIMED_OUT = "Lambda couldn't restore the snapshot within the timeout limit."
 
 
 class Invoker:
-    """Finds an environment for each call and runs the call in it."""
+    """Finds an environment for each call and runs the call in it.
+
+    `renew(configuration)` asks for a new snapshot of a version whose clones fail again and again.
+    """
 
     def __init__(
-        self, launching: Launching, restoring: Restoring, *, max_environments: int, idle_timeout_s: float
+        self,
+        launching: Launching,
+        restoring: Restoring,
+        *,
+        max_environments: int,
+        idle_timeout_s: float,
+        renew: Callable[[Configuration], None] = lambda configuration: None,
     ) -> None:
         self._launching = launching
         self._restoring = restoring
+        self._renew = renew
+        self._missed: dict[str, int] = {}
         self.assignment: Assignment[Environment] = Assignment(
             self._make, limit=max_environments, idle_timeout_s=idle_timeout_s, alive=is_idle
         )
@@ -90,8 +104,17 @@ class Invoker:
         if configuration.snapshot_key is not None:
             clone = await self._restoring.clone(configuration, request_id, log)
             if clone is not None:
+                self._missed.pop(configuration.snapshot_key, None)
                 return clone
+            self._count_missed(configuration, configuration.snapshot_key)
         return await self._launching.fresh(configuration, request_id, log)
+
+    def _count_missed(self, configuration: Configuration, snapshot_key: str) -> None:
+        """One clone may fail by chance; a snapshot from which none comes any more is replaced."""
+        missed = self._missed[snapshot_key] = self._missed.get(snapshot_key, 0) + 1
+        if missed == MISSES_BEFORE_RENEWAL:
+            del self._missed[snapshot_key]
+            self._renew(configuration)
 
     async def close(self, *, drain_s: float) -> None:
         """Lets running calls end for up to `drain_s`, then closes every environment."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -24,13 +24,22 @@ from thaw.errors import (
     StoreError,
     ThawError,
 )
-from thaw.publish.code import CodeFolders
+from thaw.publish.code import CodeFolders, code_key
+from thaw.publish.keyed_locks import KeyedLocks
 from thaw.publish.preparation import Preparation
+from thaw.publish.snapshotting import snapshot_key
 
 logger = logging.getLogger(__name__)
 
 # What is not the function's fault may pass: such a publish is tried once more before the version fails.
 ATTEMPTS = 2
+
+NO_PACKAGE = (
+    "The deployment package is not in the store, because the server was stopped before it had all of it: "
+    "upload the code again."
+)
+# Configurations that are read at a time when the server starts.
+PAGE = 500
 
 # Lambda's StateReason of a version whose Init failed; ours names the cause after it.
 INIT_FAILED = "An error occurred during function initialization."
@@ -41,12 +50,17 @@ INIT_CODES = {
 }
 
 
+Settle = Callable[[Configuration], Awaitable[None]]
+Fail = Callable[[Configuration, str, str], Awaitable[None]]
+
+
 class Packages(Protocol):
     """The object store of deployment packages: zips by the hex SHA-256 of their content."""
 
     async def put(self, content: bytes) -> str: ...
     async def get(self, key: str) -> bytes: ...
     async def delete(self, key: str) -> None: ...
+    async def keys(self) -> list[str]: ...
 
 
 class SnapshotTaking(Protocol):
@@ -59,6 +73,9 @@ class SnapshotDeleting(Protocol):
     """The part of `SnapshotStore` that forgets."""
 
     async def delete(self, snapshot_key: str) -> None: ...
+    async def drop_damaged(self, snapshot_key: str) -> int: ...
+    async def collect(self) -> int: ...
+    async def snapshot_keys(self) -> list[str]: ...
 
 
 class Publisher:
@@ -95,6 +112,7 @@ class Publisher:
         self._turns = asyncio.Semaphore(concurrency)
         self._tasks: dict[asyncio.Task[None], Configuration] = {}
         self._renewed: set[str] = set()
+        self._changing_packages = KeyedLocks()
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
@@ -136,10 +154,48 @@ class Publisher:
         """Takes up again what an earlier server left Pending or InProgress; call it once, at start."""
         for configuration in await self._catalog.pending_versions():
             if configuration.version == LATEST:
-                self._spawn(self._settle_latest(configuration), configuration)
+                self._spawn(self._resume(self._settle_latest, self._fail_latest, configuration), configuration)
             elif configuration.snap_start:
                 logger.info("publishing %s again: an earlier server did not end it", configuration.qualified_arn)
-                self._spawn(self._settle_version(configuration), configuration)
+                self._spawn(self._resume(self._settle_version, self._fail_version, configuration), configuration)
+
+    async def _resume(self, settle: Settle, fail: Fail, configuration: Configuration) -> None:
+        """The earlier server may have been killed after it noted a change and before it had stored the package."""
+        try:
+            await self._packages.get(configuration.code_key)
+            await self._folders.folder(configuration.code_key)
+        except (StoreError, ServiceError) as error:
+            logger.warning("%s has no package: %s", configuration.qualified_arn, error)
+            await fail(configuration, NO_PACKAGE, "InternalError")
+            return
+        await settle(configuration)
+
+    async def tidy(self) -> None:
+        """Deletes what an earlier server left in the store and nothing names any more; call it before `resume`.
+
+        Raises StoreError.
+        """
+        used, unsettled = await self._in_use()
+        for key in await self._snapshots.snapshot_keys():
+            if key not in used and key not in unsettled:
+                logger.info("deleting the snapshot %s, which no version has", key)
+                await self._snapshots.delete(key)
+        await self._snapshots.collect()
+        packages = await self._packages.keys()
+        for first in range(0, len(packages), PAGE):
+            page = packages[first : first + PAGE]
+            await self._drop_code(sorted(set(page) - await self._catalog.code_keys(page)))
+
+    async def _in_use(self) -> tuple[set[str], set[str]]:
+        """Names of the snapshots that versions have, and of those that the versions that are Pending will get."""
+        pending = {snapshot_key(one) for one in await self._catalog.pending_versions()}
+        used: set[str] = set()
+        after = ("", -1)
+        while page := await self._catalog.functions(after=after, limit=PAGE, all_versions=True):
+            used |= {one.snapshot_key for one in page if one.snapshot_key is not None}
+            last = page[-1]
+            after = (last.function_name, 0 if last.version == LATEST else int(last.version))
+        return used, pending
 
     def renew(self, configuration: Configuration) -> None:
         """Takes a new snapshot of an Active version whose snapshot does not fit this machine; calls go on meanwhile.
@@ -160,8 +216,11 @@ class Publisher:
     # --- the work ----------------------------------------------------------------------------------------------------
 
     async def _accept(self, code: bytes) -> None:
-        await self._folders.add(code)
-        await self._packages.put(code)
+        """A deletion of the same package cannot come in between: it would take away what this found to be there."""
+        key = await asyncio.to_thread(code_key, code)
+        async with self._changing_packages.of(key):
+            await self._folders.add(code)
+            await self._packages.put(code)
 
     async def _settle_latest(self, configuration: Configuration) -> None:
         try:
@@ -187,13 +246,17 @@ class Publisher:
         try:
             key = await self._take(configuration)
         except Exception as error:
-            reason, code = failure(error)
-            await self._set_state(configuration, state="Failed", state_reason=reason, state_reason_code=code)
+            await self._fail_version(configuration, *failure(error))
             return
         await self._install(configuration, key)
 
+    async def _fail_version(self, configuration: Configuration, reason: str, code: str) -> None:
+        await self._set_state(configuration, state="Failed", state_reason=reason, state_reason_code=code)
+
     async def _renew(self, configuration: Configuration) -> None:
         try:
+            if configuration.snapshot_key is not None:
+                await self._snapshots.drop_damaged(configuration.snapshot_key)
             key = await self._take(configuration)
         except ThawError as error:
             logger.warning("no new snapshot of %s: %s", configuration.qualified_arn, error)
@@ -247,11 +310,11 @@ class Publisher:
         await self._snapshots.delete(key)
 
     async def _drop_code(self, keys: list[str]) -> None:
-        used = await self._catalog.code_keys(keys)
         for key in keys:
-            if key not in used:
-                await self._folders.remove(key)
-                await self._packages.delete(key)
+            async with self._changing_packages.of(key):
+                if not await self._catalog.code_keys([key]) and not await self._catalog.layers.used_content([key]):
+                    await self._folders.remove(key)
+                    await self._packages.delete(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None], configuration: Configuration) -> None:
         task = asyncio.create_task(work)

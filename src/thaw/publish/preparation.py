@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +10,9 @@ from thaw.catalog.configuration import Configuration
 from thaw.environment.settings import FunctionSettings, InitializationType
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes.runtime import Runtime
+
+# What the bootstrap reads: clones keep the random state of their snapshot. A function may set it for itself, too.
+NO_RESEED = {"THAW_RESEED": "0"}
 
 
 class RuntimeFinding(Protocol):
@@ -24,13 +28,25 @@ class CodeFinding(Protocol):
 
 
 class Preparation:
-    """Makes FunctionSettings; the first time on a worker this may unpack code and complete a runtime (seconds)."""
+    """Makes FunctionSettings; the first time on a worker this may unpack code and complete a runtime (seconds).
 
-    def __init__(self, folders: CodeFinding, runtimes: RuntimeFinding, *, region: str, account_id: str) -> None:
+    `reseed` says whether clones get fresh seeds for the generators that CPython and numpy keep.
+    """
+
+    def __init__(
+        self,
+        folders: CodeFinding,
+        runtimes: RuntimeFinding,
+        *,
+        region: str,
+        account_id: str,
+        reseed: bool = True,
+    ) -> None:
         self._folders = folders
         self._runtimes = runtimes
         self._region = region
         self._account_id = account_id
+        self._added: Mapping[str, str] = {} if reseed else NO_RESEED
 
     async def runtime(self, configuration: Configuration) -> Runtime:
         """The runtime of `configuration`; raises RuntimeNotFound with a sentence for the function's owner."""
@@ -56,7 +72,7 @@ class Preparation:
             timeout_s=float(configuration.timeout),
             memory_mib=configuration.memory_size,
             ephemeral_mib=configuration.ephemeral_storage,
-            variables=configuration.environment,
+            variables={**self._added, **configuration.environment},
             region=self._region,
             account_id=self._account_id,
             initialization_type=initialization_type,

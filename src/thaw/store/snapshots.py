@@ -139,6 +139,34 @@ class SnapshotStore:
         await self._manifests.delete(snapshot_key)
         await self._sweep(ids)
 
+    async def drop_damaged(self, snapshot_key: str) -> int:
+        """Removes those chunks of a snapshot that do not open; returns how many.
+
+        Equal chunks are stored once, so without this a new snapshot that has the same chunk would rely on the damaged
+        one. Nothing is done where the manifest itself is gone or damaged. Raises `StoreUnavailable`.
+        """
+        try:
+            manifest = await self.load_manifest(snapshot_key)
+        except (ChunkNotFound, NotAuthentic):
+            return 0
+        damaged: set[str] = set()
+
+        async def check(place: ChunkPlace) -> None:
+            try:
+                envelope = await self._chunks.get(place.id)
+                await self._in_thread(lambda: self._open(place, envelope, lambda *_: None))
+            except ChunkNotFound:
+                return
+            except NotAuthentic:
+                damaged.add(place.id)
+
+        for section in (manifest.plan, manifest.memory, manifest.disk):
+            await in_lanes(check, section.chunks)
+        if damaged:
+            async with self._guard.sweeping():
+                await in_lanes(self._chunks.delete, damaged)
+        return len(damaged)
+
     async def collect(self) -> int:
         """Removes chunks that no manifest names, such as those of a save that was killed; returns how many.
 
