@@ -97,6 +97,7 @@ FOUND: dict[str, Any] = {
     "event_loop": [["HELLO\n", "HELLO\n", 42], ["executor", "later"]],
     "mutexes": [
         ["Device or resource busy"] * 3, ["", "", "", "", "Resource deadlock avoided", ""], ["", "", "Owner died"],
+        ["Resource deadlock avoided", ""],
     ],
     "registers": [True, "0xa7f", "0x7f80", 1.25, True],
     "restartable_sequences": [[True, True]] * 3,

@@ -10,7 +10,7 @@ from thaw.errors import NotFreezable
 from thaw.snapshot.cpu import extended_state_layout
 from thaw.snapshot.plan import PlannedThread, PlanWriter, Program
 from thaw.snapshot.process import own_number, read_text
-from thaw.snapshot.program import OPTIONAL, SYSTEM_CALLS
+from thaw.snapshot.program import OPTIONAL, SYSTEM_CALLS, Variable
 from thaw.snapshot.ptrace import Registers, StoppedProcess, TracedThread, signed
 
 _NONE: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -49,6 +49,8 @@ _CONTEXT_ORDER: Final = [
     "rip",
     "eflags",
 ]
+_FUTEX_TID_MASK: Final = 0x3FFF_FFFF
+_ROBUST_LIST_LIMIT: Final = 2048  # include/linux/futex.h: where the kernel stops, too
 _SOFTWARE_BYTES: Final = 464  # offset of struct _fpx_sw_bytes
 _STATE_BITS: Final = 512  # offset of XSTATE_BV
 _ARCH_SET_GS, _ARCH_SET_FS = 0x1001, 0x1002
@@ -137,6 +139,29 @@ def _robust_list(tid: int, process: StoppedProcess, thread: TracedThread) -> tup
     return head, length
 
 
+def _robust_words(process: StoppedProcess, head: int) -> list[int]:
+    """Addresses of the futex words of the robust mutexes on a list (struct robust_list_head, get_robust_list(2))."""
+    entry, offset, _ = struct.unpack("=QqQ", process.read(head, 24))
+    words: list[int] = []
+    while entry & ~1 != head and len(words) < _ROBUST_LIST_LIMIT:  # bit 0 marks mutexes with priority inheritance
+        words.append((entry & ~1) + offset)
+        (entry,) = struct.unpack("=Q", process.read(entry & ~1, 8))
+    return words
+
+
+def _rename_owner(process: StoppedProcess, program: Program, head: int, number: int) -> None:
+    """The main thread's number changes: its robust mutexes get the new one, in the word and in glibc's owner field.
+
+    Who waits for such a mutex finds the word changed, and asks for it again.
+    """
+    for word in _robust_words(process, head):
+        value, _, owner = struct.unpack("=III", process.read(word, 12))
+        if value & _FUTEX_TID_MASK == number:
+            program.call("gettid", result=Variable(word))
+            if owner == number:
+                program.call("gettid", result=Variable(word + 8))
+
+
 def _identity(plan: PlanWriter, program: Program, *, main: bool) -> None:
     """Give up the user and group of the template. The main thread does so last, in the `surrender` program."""
     if main:
@@ -165,6 +190,8 @@ def _registrations(plan: PlanWriter, process: StoppedProcess, thread: TracedThre
     head, length = _robust_list(thread.tid, process, thread)
     if head:
         program.call("set_robust_list", head, length)
+        if thread is process.main:
+            _rename_owner(process, program, head, own_number(thread.tid))
     area, size, signature = thread.rseq()
     if area:
         program.call("rseq", area, size, 0, signature)

@@ -1,7 +1,5 @@
 """Mutexes that a thread holds across the snapshot: recursive and error-checking ones know their owner, robust ones its
-death.
-
-Held by the main thread they do not: its number changes, as it does in a child after fork(2).
+death. A robust one also knows the main thread, whose number changes; the others then do not, as after fork(2).
 """
 
 import ctypes
@@ -40,11 +38,13 @@ def hold(mutexes, ready, release):
 def prepare():
     mutexes = {
         "recursive": mutex(RECURSIVE), "checking": mutex(ERROR_CHECKING), "robust": mutex(0, True),
+        "main": mutex(ERROR_CHECKING, True),
     }  # fmt: skip
     ready, release = threading.Event(), threading.Event()
     thread = threading.Thread(target=hold, args=(mutexes, ready, release))
     thread.start()
     ready.wait()
+    libc.pthread_mutex_lock(mutexes["main"])
     return mutexes, release, thread
 
 
@@ -58,4 +58,5 @@ def check(state):
     release.set()
     thread.join(5)
     free = errors(*(libc.pthread_mutex_lock(mutexes[name]) for name in ("recursive", "checking", "robust")))
-    return [busy, errors(*answers["holder"]), free]
+    own = errors(libc.pthread_mutex_lock(mutexes["main"]), libc.pthread_mutex_unlock(mutexes["main"]))
+    return [busy, errors(*answers["holder"]), free, own]
