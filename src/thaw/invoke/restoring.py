@@ -60,27 +60,6 @@ class StoredImage:
         await self.snapshots.read_pieces(self.manifest, into_fd, pieces, arrived)
 
 
-@dataclass(frozen=True, slots=True)
-class HeldImage:
-    """A memory image that is not stored yet: a rehearsal's."""
-
-    memory_fd: int
-    piece: int = CHUNK_SIZE
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return os.fstat(self.memory_fd).st_size
-
-    async def read(self, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
-        """See `ImageSource`."""
-        for piece in pieces:
-            data = os.pread(self.memory_fd, self.piece, piece * self.piece)
-            os.pwrite(into_fd, data, piece * self.piece)
-            arrived(piece)
-            await asyncio.sleep(0)
-
-
 @dataclass(slots=True)
 class ResidentSnapshot:
     """A snapshot on this worker: what clones are made from, and the image of its /tmp."""
@@ -187,12 +166,13 @@ class Restoring:
         if page_faults is None:
             return None
         try:
-            resident = await Resident.load(
+            resident = await Resident.rehearse(
                 mounts=self._pool.template,
                 places=_template_places(settings),
                 plan=plan,
                 facts=facts,
-                source=HeldImage(memory_fd),
+                memory_fd=memory_fd,
+                piece=CHUNK_SIZE,
                 page_faults=page_faults,
             )
             rehearsal = ResidentSnapshot(resident, disk)

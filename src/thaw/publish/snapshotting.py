@@ -127,12 +127,7 @@ class Snapshotting:
 
     async def _lay_out(self, plan: bytes, captured: Captured, disk: bytes, settings: FunctionSettings) -> Layout | None:
         """Rehearse a restore, and put what it touched to the front of the image; None where none can be rehearsed."""
-        first = await asyncio.to_thread(lay_out, plan, captured.memory_fd, [])
-        try:
-            facts = {**captured.facts, "eager_bytes": first.eager_size}
-            touched = await self._rehearse(settings, first.plan, first.memory, disk, facts)
-        finally:
-            os.close(first.memory)
+        touched = await self._rehearse(settings, plan, captured.memory_fd, disk, captured.facts)
         if touched is None:
             return None
         return await asyncio.to_thread(lay_out, plan, captured.memory_fd, touched)

@@ -13,7 +13,7 @@ import os
 import signal
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -24,6 +24,7 @@ from thaw.restore.template import Cloned, Request, Template
 
 _logger = logging.getLogger(__name__)
 _EXTENT = struct.Struct("=QQQ")
+_RANGE = struct.Struct("=QQ")
 _TABLES: Final = (192, 4)  # offset in a plan of the extents' and lazy ranges' tables, and how many numbers
 _PLAN_ADDRESS: Final = 0x2100_0000_0000
 _LEARNING: Final = 8  # how many calls' touched pages are looked at
@@ -54,17 +55,47 @@ def read_extents(plan: bytes) -> list[tuple[int, int, int]]:
     return list(_EXTENT.iter_unpack(plan[start : start + count * _EXTENT.size]))
 
 
+def read_lazy_ranges(plan: bytes) -> list[tuple[int, int]]:
+    """Address and size of the ranges that clones can do without at first."""
+    _, _, address, count = struct.unpack_from(f"={_TABLES[1]}Q", plan, _TABLES[0])
+    start = address - _PLAN_ADDRESS
+    return list(_RANGE.iter_unpack(plan[start : start + count * _RANGE.size]))
+
+
+Reading = Callable[[int, Sequence[int], Callable[[int], None]], Awaitable[None]]
+
+
+async def _nothing_is_missing(into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
+    raise RestoreFailed(f"Pieces {list(pieces)} of a complete memory image were asked for.", step="image")
+
+
 class Arrival:
     """The memory image as a memfd that fills up; remembers what is there and fetches every piece once."""
 
-    def __init__(self, source: ImageSource) -> None:
-        self.source = source
-        self.memory = os.memfd_create("thaw-memory-image")
-        os.ftruncate(self.memory, source.size)
-        self.count = -(-source.size // source.piece)
+    def __init__(self, memory: int, piece: int, read: Reading) -> None:
+        """`memory` is a memfd of the image's size, which is closed with this; `read` is as `ImageSource.read`."""
+        self.memory = memory
+        self.size = os.fstat(memory).st_size
+        self.piece = piece
+        self.count = -(-self.size // piece)
+        self._read_pieces = read
         self.listeners: list[Callable[[int], None]] = []
         self._arrived: set[int] = set()
         self._under_way: dict[int, asyncio.Future[None]] = {}
+
+    @classmethod
+    def of(cls, source: ImageSource) -> Arrival:
+        """An image of which nothing has arrived."""
+        memory = os.memfd_create("thaw-memory-image")
+        os.ftruncate(memory, source.size)
+        return cls(memory, source.piece, source.read)
+
+    @classmethod
+    def complete(cls, memory: int, piece: int) -> Arrival:
+        """An image that is here already, in a memfd that stays the caller's."""
+        arrival = cls(os.dup(memory), piece, _nothing_is_missing)
+        arrival._arrived.update(range(arrival.count))
+        return arrival
 
     @property
     def arrived(self) -> set[int]:
@@ -91,7 +122,7 @@ class Arrival:
             self._under_way[piece] = loop.create_future()
         failure: ThawError | None = None
         try:
-            await self.source.read(self.memory, pieces, self._note)
+            await self._read_pieces(self.memory, pieces, self._note)
         except ThawError as error:
             failure = error
             raise
@@ -156,7 +187,7 @@ class Resident:
             RestoreFailed: a step of the plan failed.
             StoreError: a piece could not be had.
         """
-        arrival = Arrival(source)
+        arrival = Arrival.of(source)
         eager = source.size if page_faults is None else min(source.size, facts.get("eager_bytes", source.size))
         first = _pieces(0, eager, source.piece)
         clones_own = _pieces(facts.get("clone_offset", source.size), source.size, source.piece)
@@ -177,9 +208,45 @@ class Resident:
             await asyncio.gather(fetching, return_exceptions=True)
             raise
 
+    @classmethod
+    async def rehearse(
+        cls,
+        *,
+        mounts: int,
+        places: Sequence[tuple[str, int]],
+        plan: bytes,
+        facts: Mapping[str, Any],
+        memory_fd: int,
+        piece: int,
+        page_faults: PageFaults,
+    ) -> Resident:
+        """As `load`, of an image that is not stored yet; every page that can come late does, and so can be noted.
+
+        Raises:
+            RestoreRefused, RestoreFailed: as `load`.
+        """
+        arrival = Arrival.complete(memory_fd, piece)
+        try:
+            template = await Template.load(
+                mounts=mounts, places=places, plan=plan, memory_fd=memory_fd, facts=facts, fill=False
+            )
+        except BaseException:
+            arrival.close()
+            raise
+        resident = cls(template, arrival, page_faults)
+        try:
+            for offset, size in _never_late(plan):
+                await template.fill(offset, size)
+            await template.settle()
+            resident._begin_serving(plan)
+        except BaseException:
+            await resident.close()
+            raise
+        return resident
+
     async def _settle(self, eager: int, fetching: asyncio.Task[None], plan: bytes) -> None:
         """Fill the template as the front of the image arrives, in order."""
-        filled, piece = 0, self._arrival.source.piece
+        filled, piece = 0, self._arrival.piece
         moved = asyncio.Event()
         self._arrival.listeners.append(lambda _: moved.set())
         fetching.add_done_callback(lambda _: moved.set())
@@ -199,20 +266,21 @@ class Resident:
         if filled < eager:
             raise RestoreFailed("The memory image is shorter than its manifest says.", step="image")
         await self.template.settle()
-        self._extents = sorted(read_extents(plan))
-        self._complete = sum(size for _, size, _ in self._extents) <= eager
-        if not self._complete:
-            self._serve_rest()
+        if sum(size for _, size, _ in read_extents(plan)) <= eager:
+            self._complete = True
+            return
+        self._begin_serving(plan)
+        self._rest = asyncio.create_task(self._fetch_rest())
 
-    def _serve_rest(self) -> None:
+    def _begin_serving(self, plan: bytes) -> None:
+        self._extents = sorted(read_extents(plan))
         assert self._page_faults is not None
-        source, arrival = self._arrival.source, self._arrival
+        arrival = self._arrival
         self._image = self._page_faults.add_image(
-            arrival.memory, source.size, self._extents, source.piece, self._fetch_one
+            arrival.memory, arrival.size, self._extents, arrival.piece, self._fetch_one
         )
         arrival.listeners.append(self._announce)
         self._page_faults.arrived(self._image, sorted(arrival.arrived))
-        self._rest = asyncio.create_task(self._fetch_rest())
 
     def _announce(self, piece: int) -> None:
         if self._page_faults is not None and self._page_faults.alive:
@@ -315,11 +383,7 @@ class Resident:
             start, size, offset = self._extents[index]
             end = min(start + size, address + WINDOW)
             pages = [page for page in range(address, end, _PAGE) if page not in self._filled]
-            if (
-                index < 0
-                or not pages
-                or not self._arrival.has((offset + pages[0] - start) // self._arrival.source.piece)
-            ):
+            if index < 0 or not pages or not self._arrival.has((offset + pages[0] - start) // self._arrival.piece):
                 continue
             if pages[-1] - pages[0] == (len(pages) - 1) * _PAGE:
                 self._filled.update(pages)
@@ -331,7 +395,7 @@ class Resident:
         task.add_done_callback(self._tasks.discard)
 
     def _pieces_of(self, addresses: Iterable[int]) -> list[int]:
-        piece = self._arrival.source.piece
+        piece = self._arrival.piece
         wanted = sorted(addresses)
         found: set[int] = set()
         for start, size, offset in self._extents:
@@ -362,6 +426,25 @@ async def _reap(cloned: Cloned) -> None:
         signal.pidfd_send_signal(cloned.pidfd, signal.SIGKILL)
     await asyncio.to_thread(os.waitid, os.P_PIDFD, cloned.pidfd, os.WEXITED)
     os.close(cloned.pidfd)
+
+
+def _never_late(plan: bytes) -> Iterator[tuple[int, int]]:
+    """Offset and size of the parts of the image outside the lazy ranges, neighbours as one."""
+    ranges = sorted(read_lazy_ranges(plan))
+    starts = [address for address, _ in ranges]
+    begin = end = 0
+    for address, size, offset in sorted(read_extents(plan), key=lambda extent: extent[2]):
+        index = bisect_right(starts, address) - 1
+        if index >= 0 and address < sum(ranges[index]):
+            continue
+        if offset == end:
+            end = offset + size
+            continue
+        if end > begin:
+            yield begin, end - begin
+        begin, end = offset, offset + size
+    if end > begin:
+        yield begin, end - begin
 
 
 def _pieces(start: int, end: int, piece: int) -> range:

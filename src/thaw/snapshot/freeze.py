@@ -22,8 +22,8 @@ from thaw.snapshot.program import OPTIONAL, SYSTEM_CALLS
 from thaw.snapshot.ptrace import StoppedProcess
 from thaw.snapshot.shared_files import NamelessFiles
 from thaw.snapshot.signals import plan_actions, plan_pending
-from thaw.snapshot.threads import plan_thread, tid_address
 from thaw.snapshot.system_v import refuse_system_v
+from thaw.snapshot.threads import plan_thread, tid_address
 from thaw.snapshot.timers import plan_interval_timers, plan_posix_timers
 
 _SYSCALL_INSTRUCTION: Final = b"\x0f\x05"

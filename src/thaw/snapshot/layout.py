@@ -6,9 +6,11 @@ Spice, OSDI 2026). What calls have not touched can come later, page by page.
 
 from __future__ import annotations
 
+import mmap
 import os
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence, Set
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +24,6 @@ _RANGE_LIMIT: Final = 48
 """Lazy ranges of a plan: each costs a clone a system call, and often a mapping more."""
 _FIRST_GAP: Final = 64 * 1024
 _GROUP: Final = 128  # pages, one chunk: within it order by address gives long runs, across chunks access order counts
-_BATCH: Final = 1 << 20  # bytes copied at a time
 _EAGER_REMAINDER: Final = 64
 """Pages: a lazy range that holds fewer cold pages is not worth a fault each, so they come along with the rest."""
 
@@ -82,12 +83,14 @@ def lay_out(plan: bytes, memory: int, touched: Sequence[int]) -> Layout:
     """
     extents, lazy = memory_of(plan)
     pages = _Pages(extents, lazy, touched)
-    ordered = pages.fixed + pages.warm + pages.cold
+    size = os.fstat(memory).st_size
     image = os.memfd_create("thaw-memory-image")
     try:
-        placed = _copy(memory, image, ordered)
-        size = placed[-1].offset + placed[-1].size if placed else 0
-        _copy_bytes(memory, image, size, os.fstat(memory).st_size)
+        os.ftruncate(image, size)
+        with _mapped(memory, size) as source, _mapped(image, size) as target:
+            placed = _copy(source, target, pages.fixed + pages.warm + pages.cold)
+            end = placed[-1].offset + placed[-1].size if placed else 0
+            target[end:] = source[end:]
     except BaseException:
         os.close(image)
         raise
@@ -105,10 +108,9 @@ class _Pages:
         self._ends = [address + size for address, size in lazy]
         self.fixed = [extent for extent in extents if not self._is_lazy(extent.address)]
         late = sorted((e for e in extents if self._is_lazy(e.address)), key=lambda extent: extent.address)
-        found = {address for extent in late for address in range(extent.address, extent.address + extent.size, PAGE)}
-        order = list(dict.fromkeys(page for page in touched if page in found))
+        order = list(dict.fromkeys(page for page in touched if _holds(late, page)))
         self.warm = _in_access_order(late, order)
-        self.cold = _without(late, set(order))
+        self.cold = _without(late, sorted(order))
         self._move_remainders()
 
     def _is_lazy(self, address: int) -> bool:
@@ -130,6 +132,12 @@ class _Pages:
         self.warm = self.warm + remainder
 
 
+def _holds(extents: Sequence[Extent], page: int) -> bool:
+    """Whether a page is in one of the extents (ascending by address)."""
+    index = bisect_right(extents, page, key=lambda extent: extent.address) - 1
+    return index >= 0 and page < extents[index].address + extents[index].size
+
+
 def _in_access_order(extents: Sequence[Extent], order: Sequence[int]) -> list[Extent]:
     """Runs of the pages in `order`, by groups of a chunk each; offsets as before."""
     starts = [extent.address for extent in extents]
@@ -146,33 +154,36 @@ def _in_access_order(extents: Sequence[Extent], order: Sequence[int]) -> list[Ex
     return runs
 
 
-def _without(extents: Iterable[Extent], pages: Set[int]) -> list[Extent]:
-    """What is left of the extents when some pages are taken out."""
+def _without(extents: Iterable[Extent], pages: Sequence[int]) -> list[Extent]:
+    """What is left of the extents when some pages (ascending) are taken out."""
     rest: list[Extent] = []
     for extent in extents:
+        end = extent.address + extent.size
+        taken = pages[bisect_left(pages, extent.address) : bisect_left(pages, end)]
         start = extent.address
-        for page in (*range(extent.address, extent.address + extent.size, PAGE), extent.address + extent.size):
-            if page in pages or page == extent.address + extent.size:
-                if page > start:
-                    rest.append(Extent(start, page - start, extent.offset + start - extent.address))
-                start = page + PAGE
+        for page in (*taken, end):
+            if page > start:
+                rest.append(Extent(start, page - start, extent.offset + start - extent.address))
+            start = page + PAGE
     return rest
 
 
-def _copy(source: int, target: int, extents: Iterable[Extent]) -> list[Extent]:
+def _copy(source: memoryview, target: memoryview, extents: Iterable[Extent]) -> list[Extent]:
     """Copy the extents one behind the other; where each is now."""
     placed: list[Extent] = []
     offset = 0
     for extent in extents:
-        _copy_bytes(source, target, extent.offset, extent.offset + extent.size, offset)
+        target[offset : offset + extent.size] = source[extent.offset : extent.offset + extent.size]
         placed.append(Extent(extent.address, extent.size, offset))
         offset += extent.size
     return placed
 
 
-def _copy_bytes(source: int, target: int, start: int, end: int, to: int | None = None) -> None:
-    to = start if to is None else to
-    while start < end:
-        data = os.pread(source, min(_BATCH, end - start), start)
-        start += len(data)
-        to += os.pwrite(target, data, to)
+@contextmanager
+def _mapped(descriptor: int, size: int) -> Iterator[memoryview]:
+    """A memfd's contents; copying between mappings costs half of reading and writing."""
+    if not size:
+        yield memoryview(b"")
+        return
+    with mmap.mmap(descriptor, size) as mapping, memoryview(mapping) as view:
+        yield view
