@@ -49,6 +49,7 @@ async def test_reserved_concurrency_reaches_every_call(front):
         reply = await reserve(front, executions)
         assert (reply.status, reply.json) == (200, {"ReservedConcurrentExecutions": executions})
         assert await reserved(front) == reply.json
+        assert (await front.ask("GET", path("f"))).json["Concurrency"] == reply.json
         for qualifier in (None, "1", "live"):
             assert (await front.catalog.resolve("f", qualifier)).reserved_concurrency == executions
         assert await unreserved(front) == 1000 - executions

@@ -18,6 +18,7 @@ from thaw.api.identifier import Identifiers
 from thaw.api.layers import Layers
 from thaw.api.packages import PackageLinks
 from thaw.api.ports import Publishing
+from thaw.catalog.attachments import ReservedConcurrency
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import Configuration, names_version
 from thaw.catalog.records import version_number
@@ -92,8 +93,13 @@ class Functions:
             "Configuration": self._document(configuration, arguments),
             "Code": {"RepositoryType": "S3", "Location": location},
             "Tags": tags or None,
+            "Concurrency": await self._concurrency(configuration.function_name),
         }
         return json_response(200, document)
+
+    async def _concurrency(self, name: str) -> dict[str, int] | None:
+        reserved = await self._catalog.attachments.get(ReservedConcurrency, name)
+        return None if reserved is None else {"ReservedConcurrentExecutions": reserved.executions}
 
     async def get_configuration(self, arguments: Any, _: Request) -> Response:
         """GetFunctionConfiguration."""
