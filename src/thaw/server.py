@@ -37,6 +37,7 @@ from thaw.invoke.invoking import Invoker
 from thaw.invoke.launching import Launching
 from thaw.invoke.restoring import Restoring
 from thaw.publish.code import CodeFolders
+from thaw.publish.layers import LayerFolders
 from thaw.publish.lifecycle import Publisher
 from thaw.publish.preparation import Preparation
 from thaw.publish.snapshotting import Snapshotting, TakingLimits
@@ -122,11 +123,13 @@ class Server:
         store = self.store
         folders = CodeFolders(settings.state_dir / "code", store.objects.get)
         folders.prepare()
+        layers = LayerFolders(settings.state_dir / "layers", store.objects.get)
+        layers.prepare()
         runtimes = Runtimes(
             settings.state_dir, region=settings.region, index_url=settings.python_index_url, progress=logger.info
         )
         preparation = Preparation(
-            folders, runtimes, region=settings.region, account_id=settings.account_id, reseed=settings.reseed
+            folders, layers, runtimes, region=settings.region, account_id=settings.account_id, reseed=settings.reseed
         )
         launching = Launching(preparation, pool, logs, init_limit_s=settings.init_limit_s)
         self._restoring = Restoring(
@@ -149,6 +152,7 @@ class Server:
             catalog=self.catalog,
             packages=store.objects,
             folders=folders,
+            layers=layers,
             preparation=preparation,
             snapshotting=Snapshotting(preparation, pool, store.snapshots, logs, limits, self._restoring.rehearse),
             snapshots=store.snapshots,
@@ -161,7 +165,9 @@ class Server:
         self.publisher.renew(configuration)
 
     async def _serve(self, parts: AsyncExitStack, listener: socket.socket) -> None:
-        application = create_application(self.settings, self.catalog, self.publisher, self.invoker)
+        application = create_application(
+            self.settings, self.catalog, self.publisher, self.invoker, layers=self.publisher
+        )
         front = _Front(
             uvicorn.Config(
                 application, loop="none", http="httptools", ws="none", lifespan="off", log_config=None,

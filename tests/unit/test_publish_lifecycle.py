@@ -24,6 +24,7 @@ from thaw.errors import (
     StoreUnavailable,
 )
 from thaw.publish.code import CodeFolders, code_key
+from thaw.publish.layers import LayerFolders
 from thaw.publish.lifecycle import Publisher
 from thaw.publish.preparation import Preparation
 from thaw.runtimes.runtime import Runtime
@@ -128,6 +129,8 @@ class Bench:
         self.published: list[Configuration] = []
         self.folders = CodeFolders(folder / "code", self.packages.get)
         self.folders.prepare()
+        self.layers = LayerFolders(folder / "layers", self.packages.get)
+        self.layers.prepare()
         self.publisher = self.new_publisher()
 
     def new_publisher(self) -> Publisher:
@@ -135,7 +138,10 @@ class Bench:
             catalog=self.catalog,
             packages=self.packages,
             folders=self.folders,
-            preparation=Preparation(self.folders, self.runtimes, region="us-east-1", account_id="000000000000"),
+            layers=self.layers,
+            preparation=Preparation(
+                self.folders, self.layers, self.runtimes, region="us-east-1", account_id="000000000000"
+            ),
             snapshotting=self.snapshotting,
             snapshots=self.snapshots,
             retire=self.retire,

@@ -26,6 +26,7 @@ from thaw.errors import (
 )
 from thaw.publish.code import CodeFolders, code_key
 from thaw.publish.keyed_locks import KeyedLocks
+from thaw.publish.layers import LayerFolders
 from thaw.publish.preparation import Preparation
 from thaw.publish.snapshotting import snapshot_key
 
@@ -92,6 +93,7 @@ class Publisher:
         catalog: Catalog,
         packages: Packages,
         folders: CodeFolders,
+        layers: LayerFolders,
         preparation: Preparation,
         snapshotting: SnapshotTaking,
         snapshots: SnapshotDeleting,
@@ -103,6 +105,7 @@ class Publisher:
         self._catalog = catalog
         self._packages = packages
         self._folders = folders
+        self._layers = layers
         self._preparation = preparation
         self._snapshotting = snapshotting
         self._snapshots = snapshots
@@ -142,11 +145,30 @@ class Publisher:
         self._retire(configurations)
         for key in {one.snapshot_key for one in configurations if one.snapshot_key is not None}:
             await self._drop_snapshot(key)
-        await self._drop_code(sorted({one.code_key for one in configurations}))
+        code = {one.code_key for one in configurations}
+        layers = {layer.content_key for one in configurations for layer in one.layers}
+        await self._drop_packages(sorted(code | layers))
 
     async def code(self, configuration: Configuration) -> bytes:
         """The deployment package. Raises StoreError."""
         return await self._packages.get(configuration.code_key)
+
+    # --- layers (the port LayerPackages) ------------------------------------------------------------------------------
+
+    async def store_layer(self, content: bytes) -> None:
+        """Unpacks and stores the zip of a layer. Raises ServiceError, StoreError."""
+        key = await asyncio.to_thread(code_key, content)
+        async with self._changing_packages.of(key):
+            await self._layers.add(content)
+            await self._packages.put(content)
+
+    async def layer_content(self, key: str) -> bytes:
+        """The zip of a layer. Raises StoreError."""
+        return await self._packages.get(key)
+
+    async def layers_dropped(self, keys: Sequence[str]) -> None:
+        """Deletes what is kept of layers whose content nothing names any more."""
+        await self._drop_packages(sorted(keys))
 
     # --- start, stop and renewal -------------------------------------------------------------------------------------
 
@@ -184,7 +206,7 @@ class Publisher:
         packages = await self._packages.keys()
         for first in range(0, len(packages), PAGE):
             page = packages[first : first + PAGE]
-            await self._drop_code(sorted(set(page) - await self._catalog.code_keys(page)))
+            await self._drop_packages(sorted(set(page) - await self._catalog.code_keys(page)))
 
     async def _in_use(self) -> tuple[set[str], set[str]]:
         """Names of the snapshots that versions have, and of those that the versions that are Pending will get."""
@@ -309,11 +331,12 @@ class Publisher:
         self._forget(key)
         await self._snapshots.delete(key)
 
-    async def _drop_code(self, keys: list[str]) -> None:
+    async def _drop_packages(self, keys: list[str]) -> None:
         for key in keys:
             async with self._changing_packages.of(key):
                 if not await self._catalog.code_keys([key]) and not await self._catalog.layers.used_content([key]):
                     await self._folders.remove(key)
+                    await self._layers.remove(key)
                     await self._packages.delete(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None], configuration: Configuration) -> None:

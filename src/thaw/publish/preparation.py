@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,12 @@ class CodeFinding(Protocol):
     async def folder(self, key: str) -> Path: ...
 
 
+class LayerFinding(Protocol):
+    """`LayerFolders`: the folder of a combination of layers, None for none."""
+
+    async def folder(self, keys: Sequence[str]) -> Path | None: ...
+
+
 class Preparation:
     """Makes FunctionSettings; the first time on a worker this may unpack code and complete a runtime (seconds).
 
@@ -36,6 +42,7 @@ class Preparation:
     def __init__(
         self,
         folders: CodeFinding,
+        layers: LayerFinding,
         runtimes: RuntimeFinding,
         *,
         region: str,
@@ -43,6 +50,7 @@ class Preparation:
         reseed: bool = True,
     ) -> None:
         self._folders = folders
+        self._layers = layers
         self._runtimes = runtimes
         self._region = region
         self._account_id = account_id
@@ -77,7 +85,7 @@ class Preparation:
             account_id=self._account_id,
             initialization_type=initialization_type,
             task=await self._folders.folder(configuration.code_key),
-            layers=None,
+            layers=await self._layers.folder([layer.content_key for layer in configuration.layers]),
             runtime=await self.runtime(configuration),
             log_group=configuration.log_group,
             credentials_token=credentials_token,
