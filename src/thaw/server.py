@@ -33,6 +33,7 @@ from thaw.config import Settings
 from thaw.environment.pool import SandboxPool
 from thaw.environment.settings import WorkerSettings
 from thaw.errors import ConfigurationError
+from thaw.invoke.concurrency import ConcurrencyLimit
 from thaw.invoke.invoking import Invoker
 from thaw.invoke.launching import Launching
 from thaw.invoke.restoring import Restoring
@@ -145,6 +146,7 @@ class Server:
             self._restoring,
             max_environments=settings.max_environments,
             idle_timeout_s=settings.idle_timeout_s,
+            concurrency=ConcurrencyLimit(self.catalog.concurrency.unreserved),
             renew=self._renew,
         )
         limits = TakingLimits(init_s=settings.snapshot_init_limit_s)

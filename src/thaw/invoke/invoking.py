@@ -24,6 +24,7 @@ from thaw.errors import (
 )
 from thaw.invoke.assignment import Assignment
 from thaw.invoke.call import Answer, Call
+from thaw.invoke.concurrency import ConcurrencyLimit
 from thaw.invoke.launching import Launching
 from thaw.invoke.restoring import Restoring
 
@@ -47,16 +48,17 @@ class Invoker:
         *,
         max_environments: int,
         idle_timeout_s: float,
+        concurrency: ConcurrencyLimit,
         renew: Callable[[Configuration], None] = lambda configuration: None,
     ) -> None:
         self._launching = launching
         self._restoring = restoring
         self._renew = renew
+        self.concurrency = concurrency
         self._missed: dict[str, int] = {}
         self.assignment: Assignment[Environment] = Assignment(
             self._make, limit=max_environments, idle_timeout_s=idle_timeout_s, alive=is_idle
         )
-        self._running = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -69,13 +71,13 @@ class Invoker:
 
         An error of the function is an answer.
         """
-        self._running += 1
+        shared = await self.concurrency.enter(call.configuration)
         self._quiet.clear()
         try:
             return await self._invoke(call)
         finally:
-            self._running -= 1
-            if not self._running:
+            self.concurrency.leave(call.configuration, shared)
+            if not self.concurrency.running:
                 self._quiet.set()
 
     async def _invoke(self, call: Call) -> Answer:
@@ -122,7 +124,8 @@ class Invoker:
             async with asyncio.timeout(drain_s):
                 await self._quiet.wait()
         except TimeoutError:
-            logger.warning("stopping although %d calls still run: they took longer than %.0f s", self._running, drain_s)
+            running = self.concurrency.running
+            logger.warning("stopping although %d calls still run: they took longer than %.0f s", running, drain_s)
         await self.assignment.close()
 
 
