@@ -17,7 +17,7 @@ import pytest
 from matrix import harness
 from thaw.environment.template import build_template
 from thaw.errors import RestoreFailed, StoreUnavailable
-from thaw.restore import PageFaults, Resident
+from thaw.restore import Observed, PageFaults, Resident
 from thaw.snapshot import Capture, Layout, lay_out
 
 pytestmark = pytest.mark.root
@@ -85,11 +85,12 @@ class _Cloner:
     def __init__(self, resident: Resident, *, record: bool = False) -> None:
         self.resident = resident
         self.record = record
+        self.cloned: Any = None
         self.number = 0
 
     async def clone(self, request: Any) -> Any:
-        cloned, self.number = await self.resident.clone(request, record=self.record)
-        return cloned
+        self.cloned, self.number = await self.resident.clone(request, record=self.record)
+        return self.cloned
 
 
 @asynccontextmanager
@@ -145,11 +146,11 @@ async def test_a_rehearsal_moves_what_was_touched_to_the_front(tmp_path: Path) -
     async with frozen(tmp_path, "lazy_memory") as made:
         resident = await made.resident(Source(made.layout.memory))
         cloner = _Cloner(resident, record=True)
-        reports: list[list[int]] = []
+        reports: list[Observed] = []
 
         async def ask(box: harness.Box) -> Any:
             answer = await original_ask(box)
-            reports.append(await resident.touched(cloner.number))
+            reports.append(await resident.observed(cloner.cloned, cloner.number))
             return answer
 
         original_ask, harness.ask = harness.ask, ask  # type: ignore[assignment]
@@ -157,7 +158,8 @@ async def test_a_rehearsal_moves_what_was_touched_to_the_front(tmp_path: Path) -
             await harness.thawed(cloner, await made.box("rehearsal"), b"")
         finally:
             harness.ask = original_ask  # type: ignore[assignment]
-        touched = reports[0]
+        touched = reports[0].touched
+        assert reports[0].written
         again = lay_out(made.capture.plan, made.capture.memory, touched)
         made.stack.callback(os.close, again.memory)
         assert again.eager_size >= made.layout.eager_size + (15 << 20)

@@ -25,7 +25,7 @@ from thaw.errors import RestoreFailed, RestoreHookFailed, RestoreRefused, StoreE
 from thaw.invoke.launching import Preparing
 from thaw.invoke.residents import Residents
 from thaw.observe.log_stream import LogStream
-from thaw.restore import Cloned, PageFaultService, Resident, check, unpack_folder
+from thaw.restore import Cloned, Observed, PageFaultService, Resident, check, unpack_folder
 
 logger = logging.getLogger(__name__)
 
@@ -157,8 +157,8 @@ class Restoring:
 
     async def rehearse(
         self, settings: FunctionSettings, plan: bytes, memory_fd: int, disk: bytes, facts: Mapping[str, Any]
-    ) -> list[int] | None:
-        """Restores a snapshot once, up to the wait for an invocation; addresses of pages that this touched, in order.
+    ) -> Observed | None:
+        """Restores a snapshot once, up to the wait for an invocation; which pages this touched and wrote.
 
         None where this machine cannot tell, or where the restore fails: then it fails for calls, too, who are told why.
         """
@@ -184,12 +184,12 @@ class Restoring:
             logger.warning("The rehearsal of %s failed: %s", settings.function_arn, error)
             return None
 
-    async def _observe(self, rehearsal: ResidentSnapshot, settings: FunctionSettings) -> list[int]:
+    async def _observe(self, rehearsal: ResidentSnapshot, settings: FunctionSettings) -> Observed:
         log = LogStream(None, settings.log_group, settings.version)
         thawing = _Thawing(rehearsal.resident, record=True)
         environment = await self._begin(rehearsal, settings, "", log, thawing)
         try:
-            return await thawing.touched()
+            return await thawing.observed()
         finally:
             await environment.close()
 
@@ -271,9 +271,10 @@ class _Thawing:
         """Why the engine, not the function, ended the clone; None where it was the function."""
         return self._cloned.failure() if self._cloned is not None else None
 
-    async def touched(self) -> list[int]:
-        """Addresses of the pages that the clone touched, in order."""
-        return await self._resident.touched(self._number)
+    async def observed(self) -> Observed:
+        """Which pages the clone touched and wrote."""
+        assert self._cloned is not None, "it was thawed"
+        return await self._resident.observed(self._cloned, self._number)
 
 
 def _template_places(settings: FunctionSettings) -> Sequence[tuple[str, int]]:

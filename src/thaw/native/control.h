@@ -20,6 +20,7 @@ enum control_kind {
 	/* to a template (native/plan.h) */
 	CONTROL_LOAD = 4,  /* descriptors: restore plan, memory image */
 	CONTROL_FILL = 6,  /* struct portion: this part of the memory image has arrived */
+	CONTROL_EXPECT = 8, /* struct range[]: memory that clones are expected to write */
 	CONTROL_SETTLE = 7, /* everything that no clone may lack has arrived */
 	CONTROL_CLONE = 5, /* struct process, filter; descriptors: pidfd of the sandbox's PID 1, runtime connection, log,
 	                      and, where flags has CLONE_HAS_CGROUP, a cgroup v2 folder */
@@ -52,6 +53,7 @@ struct attachment {
 
 #define CLONE_HAS_CGROUP 1
 #define CLONE_IS_LAZY 2 /* memory that the template lacks is served by the owner of the clone's userfaultfd */
+#define CLONE_IS_WATCHED 4 /* a lazy clone whose first write to each page is told, too */
 
 struct portion {
 	u64 offset;

@@ -18,8 +18,13 @@
 #define UFFDIO_API 0xc018aa3f
 #define UFFDIO_REGISTER 0xc020aa00
 #define UFFDIO_REGISTER_MODE_MISSING 1
-/* Events: a fork (of the function, later), and memory that the function moves, gives back or unmaps. */
-#define UFFD_FEATURES (1 << 1 | 1 << 2 | 1 << 3 | 1 << 6)
+#define UFFDIO_REGISTER_MODE_WP 2
+/* First writes; and events: a fork (of the function, later), and memory that it moves, gives back or unmaps. */
+#define UFFD_FEATURES (1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6)
+
+#define SYS_MADVISE 28
+#define MADV_POPULATE_WRITE 23
+#define EXPECTED_LIMIT 4096
 
 #define FUTEX_WAIT_PRIVATE 128
 #define FUTEX_WAKE_PRIVATE 129
@@ -41,6 +46,8 @@ static struct plan_header *plan;
 static int control = CONTROL_FD;
 static u64 missing; /* bytes of the extents that have not been filled */
 static int settled;
+static struct range expected[EXPECTED_LIMIT]; /* what clones write soon */
+static u32 expected_count;
 static u32 arrived;  /* threads of the clone that are ready */
 static u32 released; /* 1 when all of them may go */
 static u8 thread_stacks[THREAD_LIMIT][THREAD_STACK] __attribute__((aligned(64)));
@@ -231,6 +238,24 @@ static void settle(void)
 	must(message_send(control, CONTROL_SETTLED, 0, 0, 0, 0), "sending SETTLED");
 }
 
+/* ---- memory that clones write soon ---- */
+
+static void expect_writes(const struct message *message)
+{
+	u32 count = message->size / (u32)sizeof *expected;
+
+	expected_count = count < EXPECTED_LIMIT ? count : EXPECTED_LIMIT;
+	memcpy(expected, message->body, expected_count * sizeof *expected);
+}
+
+/* Copies pages that the clone is about to write: one system call for a run of them is cheaper than a fault for each.
+ * Kernels before 5.14 do not know the advice; then the faults come one by one, as they would have. */
+static void copy_expected(void)
+{
+	for (u32 i = 0; i < expected_count; i++)
+		SYS3(SYS_MADVISE, expected[i].address, expected[i].size, MADV_POPULATE_WRITE);
+}
+
 /* ---- memory that arrives when it is touched (userfaultfd(2), ioctl_userfaultfd(2)) ---- */
 
 struct uffd_api {
@@ -251,7 +276,7 @@ static i64 expect(i64 result, i32 pid, const char *step)
 
 /* Before anything of the function runs, and before the template's descriptors go: hand out the clone's userfaultfd.
  * The message keeps it open while it is under way, so there is no moment in which nobody answers for missing pages. */
-static void await_missing_pages(i32 pid)
+static void await_missing_pages(i32 pid, u32 flags)
 {
 	const struct range *range = (const struct range *)plan->lazy_address;
 	struct uffd_api api = {UFFD_API, UFFD_FEATURES, 0};
@@ -259,7 +284,8 @@ static void await_missing_pages(i32 pid)
 
 	expect(SYS3(SYS_IOCTL, faults, UFFDIO_API, &api), pid, "UFFDIO_API");
 	for (u64 i = 0; i < plan->lazy_count; i++) {
-		struct uffd_register request = {range[i], UFFDIO_REGISTER_MODE_MISSING, 0};
+		u64 watch = flags & CLONE_IS_WATCHED ? UFFDIO_REGISTER_MODE_WP : 0;
+		struct uffd_register request = {range[i], UFFDIO_REGISTER_MODE_MISSING | watch, 0};
 
 		expect(SYS3(SYS_IOCTL, faults, UFFDIO_REGISTER, &request), pid, "UFFDIO_REGISTER");
 	}
@@ -341,7 +367,8 @@ __attribute__((noreturn)) static void become_function(i32 pid, u32 flags)
 	if (failed(entered))
 		fail(control, pid, "setns to the sandbox", entered);
 	if (flags & CLONE_IS_LAZY)
-		await_missing_pages(pid);
+		await_missing_pages(pid, flags);
+	copy_expected();
 	execute(&plan->enter, pid);
 	if (plan->tid_address)
 		*(i32 *)plan->tid_address = pid;
@@ -439,6 +466,8 @@ __attribute__((noreturn)) static void serve(u64 own_vdso)
 			load(&message, own_vdso);
 		else if (plan && message.kind == CONTROL_FILL)
 			fill(&message);
+		else if (plan && message.kind == CONTROL_EXPECT)
+			expect_writes(&message);
 		else if (plan && message.kind == CONTROL_SETTLE)
 			settle();
 		else if (message.kind == CONTROL_CLONE)

@@ -18,7 +18,7 @@ from thaw.errors import EnvironmentFailure, ThawError
 from thaw.observe.log_stream import LogStream
 from thaw.publish.capture import Capture, Captured
 from thaw.publish.preparation import Preparation
-from thaw.snapshot import FreezeTarget, Layout, lay_out
+from thaw.snapshot import FreezeTarget, lay_out
 
 # Freezing reads the process's private pages once; even 10 GiB take less.
 FREEZE_LIMIT_S = 60.0
@@ -38,8 +38,17 @@ class SnapshotSaving(Protocol):
     ) -> object: ...
 
 
-# Restores a snapshot once, given settings, plan, memory image, disk image and facts; the pages that this touched.
-Rehearse = Callable[[FunctionSettings, bytes, int, bytes, Mapping[str, Any]], Awaitable[list[int] | None]]
+class Observed(Protocol):
+    """What a rehearsal shows: pages in the order in which they are touched, and ranges that are written."""
+
+    @property
+    def touched(self) -> list[int]: ...
+    @property
+    def written(self) -> list[tuple[int, int]]: ...
+
+
+# Restores a snapshot once, given settings, plan, memory image, disk image and facts; None where it cannot be observed.
+Rehearse = Callable[[FunctionSettings, bytes, int, bytes, Mapping[str, Any]], Awaitable[Observed | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,23 +123,17 @@ class Snapshotting:
     async def _save(self, configuration: Configuration, captured: Captured, settings: FunctionSettings) -> str:
         key = snapshot_key(configuration)
         plan, disk = await asyncio.to_thread(captured.plan), await asyncio.to_thread(captured.disk)
-        layout = await self._lay_out(plan, captured, disk, settings)
-        if layout is None:
+        observed = await self._rehearse(settings, plan, captured.memory_fd, disk, captured.facts)
+        if observed is None:
             await self._snapshots.save(key, plan, captured.memory_fd, disk, captured.facts)
             return key
+        layout = await asyncio.to_thread(lay_out, plan, captured.memory_fd, observed.touched)
         try:
-            facts = {**captured.facts, "eager_bytes": layout.eager_size}
+            facts = {**captured.facts, "eager_bytes": layout.eager_size, "written": observed.written}
             await self._snapshots.save(key, layout.plan, layout.memory, disk, facts)
         finally:
             os.close(layout.memory)
         return key
-
-    async def _lay_out(self, plan: bytes, captured: Captured, disk: bytes, settings: FunctionSettings) -> Layout | None:
-        """Rehearse a restore, and put what it touched to the front of the image; None where none can be rehearsed."""
-        touched = await self._rehearse(settings, plan, captured.memory_fd, disk, captured.facts)
-        if touched is None:
-            return None
-        return await asyncio.to_thread(lay_out, plan, captured.memory_fd, touched)
 
 
 def snapshot_key(configuration: Configuration) -> str:

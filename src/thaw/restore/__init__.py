@@ -8,12 +8,13 @@ address space and from which every clone is forked; `resident` fills it while th
 from thaw.restore.check import check, check_files
 from thaw.restore.disk import unpack_folder
 from thaw.restore.page_faults import PageFaults, PageFaultService
-from thaw.restore.resident import ImageSource, Resident
+from thaw.restore.resident import ImageSource, Observed, Resident
 from thaw.restore.template import Cloned, Template
 
 __all__ = [
     "Cloned",
     "ImageSource",
+    "Observed",
     "PageFaultService",
     "PageFaults",
     "Resident",

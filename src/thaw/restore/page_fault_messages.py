@@ -30,7 +30,7 @@ class Arrived(msgspec.Struct, tag=True, array_like=True, frozen=True):
 class Serve(msgspec.Struct, tag=True, array_like=True, frozen=True):
     """A clone's missing pages are to be served. Descriptor: its userfaultfd.
 
-    With `record` every page is served by itself and its address noted.
+    With `record` every page is served by itself, its address noted, and whether it was written (the clone is watched).
     """
 
     clone: int
@@ -64,7 +64,7 @@ class Wanted(msgspec.Struct, tag=True, array_like=True, frozen=True):
 
 
 class Touched(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """Answer to Report: addresses of pages, in the order in which they were touched.
+    """Answer to Report: addresses of pages, in the order in which they were touched; odd where they were written, too.
 
     Descriptor: a memfd of u64, because the list outgrows a message.
     """

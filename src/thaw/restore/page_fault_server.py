@@ -79,6 +79,7 @@ class Clone:
     faults: int
     record: bool
     touched: array.array[int] = field(default_factory=lambda: array.array("Q"))
+    written: set[int] = field(default_factory=set)
     given_back: list[tuple[int, int]] = field(default_factory=list)
     """Ranges (start, end) that the function gave back or unmapped: zero from then on."""
     moved: list[tuple[int, int, int]] = field(default_factory=list)
@@ -163,7 +164,7 @@ class PageFaultServer:
         touched: array.array[int] = array.array("Q")
         for clone in self._clones.values():
             if clone.number == number:
-                touched.extend(clone.touched)
+                touched.extend(page | (page in clone.written) for page in clone.touched)
         descriptor = os.memfd_create("thaw-touched")
         os.write(descriptor, touched.tobytes())
         socket.send_fds(self._control, [messages.encode(messages.Touched(number, len(touched)))], [descriptor])
@@ -174,13 +175,24 @@ class PageFaultServer:
     def _serve(self, clone: Clone) -> None:
         for event in userfaultfd.read_events(clone.faults):
             if event.kind == userfaultfd.PAGEFAULT:
-                self._give(clone, event.address)
+                self._fault(clone, event)
             elif event.kind == userfaultfd.FORK:
                 self._add(_child(clone, event.child))
             elif event.kind == userfaultfd.REMAP:
                 _moved(clone, event.first, event.second, event.third)
             elif event.kind in (userfaultfd.REMOVE, userfaultfd.UNMAP):
                 clone.given_back.append((event.first, event.second))
+
+    def _fault(self, clone: Clone, event: userfaultfd.Event) -> None:
+        if clone.record and event.writes:
+            clone.written.add(event.address)
+        if event.protected:
+            error = userfaultfd.allow_write(clone.faults, event.address, _PAGE)
+            if error == errno.EAGAIN:
+                self._serve(clone)
+                self._fault(clone, event)
+            return
+        self._give(clone, event.address)
 
     def _give(self, clone: Clone, address: int) -> None:
         """Answer one fault, now or when its piece has arrived."""
@@ -195,7 +207,8 @@ class PageFaultServer:
                 self._want(clone, piece, address)
                 return
             size = _PAGE if clone.record else self._window(clone, offset, follows)
-            error = userfaultfd.copy(clone.faults, address, clone.image.base + offset, size)
+            protect = clone.record and address not in clone.written
+            error = userfaultfd.copy(clone.faults, address, clone.image.base + offset, size, protect=protect)
         self._account(clone, address, error)
 
     def _window(self, clone: Clone, offset: int, follows: int) -> int:

@@ -15,12 +15,14 @@ import struct
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from thaw.errors import RestoreFailed, StoreError, ThawError
 from thaw.restore.page_fault_messages import WINDOW
 from thaw.restore.page_faults import PageFaults
 from thaw.restore.template import Cloned, Request, Template
+from thaw.restore.written_pages import as_ranges, written_pages
 
 _logger = logging.getLogger(__name__)
 _EXTENT = struct.Struct("=QQQ")
@@ -145,6 +147,15 @@ class Arrival:
         os.close(self.memory)
 
 
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a rehearsal showed: addresses of pages in the order in which they were touched, and ranges (address, size)
+    that were written."""
+
+    touched: list[int]
+    written: list[tuple[int, int]]
+
+
 class Resident:
     """One snapshot on this worker. Make it with `load`; ask it for clones; `close` it."""
 
@@ -157,6 +168,7 @@ class Resident:
         self._image = 0
         self._complete = False
         self._extents: list[tuple[int, int, int]] = []
+        self._lazy: list[tuple[int, int]] = []
         self._rest: asyncio.Task[None] | None = None
         self._touched: set[int] = set()
         self._filled: set[int] = set()
@@ -266,6 +278,7 @@ class Resident:
         if filled < eager:
             raise RestoreFailed("The memory image is shorter than its manifest says.", step="image")
         await self.template.settle()
+        self.template.expect_writes([(address, size) for address, size in self.template.facts.get("written", ())])
         if sum(size for _, size, _ in read_extents(plan)) <= eager:
             self._complete = True
             return
@@ -273,7 +286,7 @@ class Resident:
         self._rest = asyncio.create_task(self._fetch_rest())
 
     def _begin_serving(self, plan: bytes) -> None:
-        self._extents = sorted(read_extents(plan))
+        self._extents, self._lazy = sorted(read_extents(plan)), sorted(read_lazy_ranges(plan))
         assert self._page_faults is not None
         arrival = self._arrival
         self._image = self._page_faults.add_image(
@@ -328,7 +341,7 @@ class Resident:
             raise RestoreFailed("What serves this snapshot ended: it is loaded again.", step="page-fault server")
         if self._complete:
             return await self.template.clone(request), 0
-        cloned = await self.template.clone(request, lazy=True)
+        cloned = await self.template.clone(request, lazy=True, watched=record)
         if cloned.faults < 0:
             return cloned, 0
         assert self._page_faults is not None
@@ -344,18 +357,22 @@ class Resident:
             self._look_later(number)
         return cloned, number
 
-    async def touched(self, number: int) -> list[int]:
-        """Pages that a recorded clone touched, in order."""
+    async def observed(self, cloned: Cloned, number: int) -> Observed:
+        """What a recorded clone touched and wrote so far."""
         assert self._page_faults is not None
-        return await self._page_faults.touched(number) if number else []
+        noted = await self._page_faults.touched(number) if number else []
+        fixed = [extent for extent in self._extents if not _in_ranges(extent[0], self._lazy)]
+        written = await asyncio.to_thread(written_pages, cloned.pid, fixed)
+        written.update(page - 1 for page in noted if page & 1)
+        return Observed([page & ~1 for page in noted], as_ranges(written))
 
     def _look_later(self, number: int) -> None:
         """See what a call touched, when it is likely to be over: a warm environment may live on for long."""
         self._loop.call_later(_LOOK_AFTER_S, lambda: self._in_background(self._look(number)))
 
     async def _look(self, number: int) -> None:
-        if self.usable and not self._closed:
-            await self._learn(await self.touched(number))
+        if self.usable and not self._closed and self._page_faults is not None:
+            await self._learn(await self._page_faults.touched(number))
 
     def _ended(self, addresses: list[int], recorded: bool) -> None:
         self._live -= 1
@@ -431,11 +448,9 @@ async def _reap(cloned: Cloned) -> None:
 def _never_late(plan: bytes) -> Iterator[tuple[int, int]]:
     """Offset and size of the parts of the image outside the lazy ranges, neighbours as one."""
     ranges = sorted(read_lazy_ranges(plan))
-    starts = [address for address, _ in ranges]
     begin = end = 0
     for address, size, offset in sorted(read_extents(plan), key=lambda extent: extent[2]):
-        index = bisect_right(starts, address) - 1
-        if index >= 0 and address < sum(ranges[index]):
+        if _in_ranges(address, ranges):
             continue
         if offset == end:
             end = offset + size
@@ -445,6 +460,12 @@ def _never_late(plan: bytes) -> Iterator[tuple[int, int]]:
         begin, end = offset, offset + size
     if end > begin:
         yield begin, end - begin
+
+
+def _in_ranges(address: int, ranges: Sequence[tuple[int, int]]) -> bool:
+    """Whether an address is in one of the ranges (address, size; ascending)."""
+    index = bisect_right(ranges, address, key=lambda each: each[0]) - 1
+    return index >= 0 and address < sum(ranges[index])
 
 
 def _pieces(start: int, end: int, piece: int) -> range:

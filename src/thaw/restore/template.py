@@ -28,10 +28,11 @@ _logger = logging.getLogger(__name__)
 
 # native/control.h
 _CONTROL_FD, _MOUNTS_FD = 3, 4
-_ATTACH, _LOAD, _CLONE, _FILL, _SETTLE = 1, 4, 5, 6, 7
+_ATTACH, _LOAD, _CLONE, _FILL, _SETTLE, _EXPECT = 1, 4, 5, 6, 7, 8
 _FAILED, _LOADED, _CLONED, _BROKEN, _FILLED, _SETTLED, _LAZY = 19, 20, 21, 23, 24, 25, 26
-_HAS_CGROUP, _IS_LAZY = 1, 2
+_HAS_CGROUP, _IS_LAZY, _IS_WATCHED = 1, 2, 4
 _PACKET_LIMIT: Final = 65536
+_EXPECTED_LIMIT: Final = 4000
 _HEADER = struct.Struct("<II")
 _ATTACHMENT = struct.Struct("<124sI")
 _PROCESS = struct.Struct("<IIiIIIII")
@@ -191,6 +192,14 @@ class Template:
         self._send(_SETTLE, b"", [])
         await self._answered("settled")
 
+    def expect_writes(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Memory (address, size) that clones are expected to write: it is copied for them at once; 4000 ranges at most.
+
+        Raises:
+            RestoreFailed: the template is gone.
+        """
+        self._send(_EXPECT, b"".join(_PORTION.pack(*each) for each in ranges[:_EXPECTED_LIMIT]), [])
+
     async def _answered(self, what: str) -> None:
         """Wait for the acknowledgement of the message just sent; they come in the order of the messages."""
         answer: asyncio.Future[None] = self._loop.create_future()
@@ -207,15 +216,20 @@ class Template:
         """Whether it can make clones."""
         return not self._gone.done()
 
-    async def clone(self, request: Request, *, lazy: bool = False) -> Cloned:
-        """Put a clone into a sandbox; a `lazy` one gets what the template lacks from whoever serves its userfaultfd.
+    async def clone(self, request: Request, *, lazy: bool = False, watched: bool = False) -> Cloned:
+        """Put a clone into a sandbox; a `lazy` one gets what the template lacks from whoever serves its userfaultfd,
+        who is told of its first write to each page, too, if it is `watched`.
 
         Raises:
             RestoreFailed: the template is gone or could not fork into the sandbox.
         """
         number = request.pid or self._choose_number()
         filters = len(request.seccomp_filter) // _FILTER_BYTES
-        flags = (0 if request.cgroup_fd is None else _HAS_CGROUP) | (_IS_LAZY if lazy else 0)
+        flags = (
+            (0 if request.cgroup_fd is None else _HAS_CGROUP)
+            | (_IS_LAZY if lazy else 0)
+            | (_IS_WATCHED if watched else 0)
+        )
         body = _PROCESS.pack(request.uid, request.gid, number, flags, filters, 0, 0, 0) + request.seccomp_filter
         descriptors = [request.sandbox_pidfd, request.connection_fd, request.log_fd]
         if request.cgroup_fd is not None:

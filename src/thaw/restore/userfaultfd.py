@@ -18,6 +18,10 @@ _COPY = struct.Struct("=QQQQq")  # to, from, size, mode, copied
 _ZERO = struct.Struct("=QQQq")  # address, size, mode, zeroed
 _UFFDIO_COPY: Final = 0xC028AA03
 _UFFDIO_ZEROPAGE: Final = 0xC020AA04
+_UFFDIO_WRITEPROTECT: Final = 0xC018AA06
+_COPY_MODE_WP: Final = 2
+_FLAG_WRITE, _FLAG_WP = 1, 2
+_PROTECT = struct.Struct("=QQQ")  # address, size, mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,16 @@ class Event:
     def address(self) -> int:
         """Of the page that a fault is about."""
         return self.second & ~0xFFF
+
+    @property
+    def writes(self) -> bool:
+        """Whether the fault is a write."""
+        return bool(self.first & (_FLAG_WRITE | _FLAG_WP))
+
+    @property
+    def protected(self) -> bool:
+        """Whether the page is there, and only writing to it was to be told."""
+        return bool(self.first & _FLAG_WP)
 
     @property
     def child(self) -> int:
@@ -59,12 +73,14 @@ def _ioctl(descriptor: int, request: int, arguments: bytearray) -> int:
     return 0
 
 
-def copy(descriptor: int, to: int, source: int, size: int) -> int:
+def copy(descriptor: int, to: int, source: int, size: int, *, protect: bool = False) -> int:
     """Put pages from our address `source` at `to`; 0 where at least one page was put or is there already, else errno.
+
+    With `protect` the first write to each will be a fault again.
 
     EAGAIN means that the memory is being changed just now: read the events, and try again.
     """
-    arguments = bytearray(_COPY.pack(to, source, size, 0, 0))
+    arguments = bytearray(_COPY.pack(to, source, size, _COPY_MODE_WP if protect else 0, 0))
     error = _ioctl(descriptor, _UFFDIO_COPY, arguments)
     copied = _COPY.unpack(arguments)[4]
     return 0 if copied > 0 or error == errno.EEXIST else error
@@ -76,3 +92,8 @@ def zero(descriptor: int, address: int, size: int) -> int:
     error = _ioctl(descriptor, _UFFDIO_ZEROPAGE, arguments)
     zeroed = _ZERO.unpack(arguments)[3]
     return 0 if zeroed > 0 or error == errno.EEXIST else error
+
+
+def allow_write(descriptor: int, address: int, size: int) -> int:
+    """Let a write go on that was told as a fault; 0, or the errno."""
+    return _ioctl(descriptor, _UFFDIO_WRITEPROTECT, bytearray(_PROTECT.pack(address, size, 0)))
