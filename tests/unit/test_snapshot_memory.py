@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from collections.abc import Iterator
@@ -144,10 +145,10 @@ def test_pages_that_were_touched_are_found_in_runs() -> None:
     block.madvise(mmap.MADV_NOHUGEPAGE)
     for page in (3, 4, 5, 40):
         block[page * PAGE] = 1
-    own = os.getpid()
-    flags = {"nh"}
-    found = next(
-        each for each in read_mappings(own) if each.size >= 64 * PAGE and flags <= each.flags and not each.inode
-    )
-    assert list(present_pages(own, found, own=True)) == [(3, 3), (40, 1)]
+    own, start = os.getpid(), ctypes.addressof(ctypes.c_char.from_buffer(block))
+    # The kernel may have joined the block to a neighbour of the same kind.
+    found = next(each for each in read_mappings(own) if each.start <= start < each.end)
+    first = (start - found.start) // PAGE
+    runs = [(page - first, count) for page, count in present_pages(own, found, own=True)]
+    assert [run for run in runs if 0 <= run[0] < 64] == [(3, 3), (40, 1)]
     block.close()
