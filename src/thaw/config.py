@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     restore_limit_s: float = Field(default=10, gt=0)
     """Limit of loading the runtime plus after-restore hooks (Lambda: 10 s)."""
 
+    event_retry_s: float = Field(default=60, ge=0)
+    """Pause before the first retry of an asynchronous call that failed; the second takes twice as long (Lambda: one
+    and two minutes)."""
+
     cpu_limit: bool = True
     """Whether MemorySize bounds the processor time as on Lambda (1769 MB = one virtual CPU)."""
     log_limit: int = Field(default=4 << 20, ge=4096)

@@ -33,7 +33,9 @@ from thaw.config import Settings
 from thaw.environment.pool import SandboxPool
 from thaw.environment.settings import WorkerSettings
 from thaw.errors import ConfigurationError
+from thaw.invoke.calling import Calling
 from thaw.invoke.concurrency import ConcurrencyLimit
+from thaw.invoke.events import EventProcessing
 from thaw.invoke.invoking import Invoker
 from thaw.invoke.launching import Launching
 from thaw.invoke.restoring import Restoring
@@ -69,6 +71,7 @@ class Server:
         self.store: Store
         self.invoker: Invoker
         self.publisher: Publisher
+        self.calling: Calling
         self._restoring: Restoring
         self._parts = AsyncExitStack()
 
@@ -98,8 +101,10 @@ class Server:
         self.invoker.start()
         parts.push_async_callback(self.invoker.close, drain_s=DRAIN_S)
         parts.push_async_callback(self.publisher.close)
+        parts.push_async_callback(self.calling.close)
         await self.publisher.tidy()
         await self.publisher.resume()
+        self.calling.start()
         await self._serve(parts, listener)
 
     async def _start_pool(self, parts: AsyncExitStack) -> SandboxPool:
@@ -149,6 +154,9 @@ class Server:
             concurrency=ConcurrencyLimit(self.catalog.concurrency.unreserved),
             renew=self._renew,
         )
+        self.calling = Calling(
+            self.invoker, EventProcessing(self.catalog, self.invoker.invoke, retry_s=settings.event_retry_s)
+        )
         limits = TakingLimits(init_s=settings.snapshot_init_limit_s)
         self.publisher = Publisher(
             catalog=self.catalog,
@@ -168,7 +176,7 @@ class Server:
 
     async def _serve(self, parts: AsyncExitStack, listener: socket.socket) -> None:
         application = create_application(
-            self.settings, self.catalog, self.publisher, self.invoker, layers=self.publisher
+            self.settings, self.catalog, self.publisher, self.calling, layers=self.publisher
         )
         front = _Front(
             uvicorn.Config(

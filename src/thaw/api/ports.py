@@ -80,3 +80,6 @@ class Invoking(Protocol):
 
     async def invoke(self, call: Call) -> Answer:
         """Runs the call in an environment of its own; raises ServiceError where no environment could be had."""
+
+    async def enqueue(self, call: Call) -> None:
+        """Takes an asynchronous call; it survives the server once this returns. Its payload is at most 1 MiB."""

@@ -16,6 +16,7 @@ from thaw.catalog.attachments import Attached, Attachments, FunctionUrl, Reserve
 from thaw.catalog.concurrency import Concurrency
 from thaw.catalog.configuration import LATEST, Alias, Configuration, names_version
 from thaw.catalog.database import Database
+from thaw.catalog.events import EventQueue
 from thaw.catalog.layers import LayerCatalog
 
 Change = Callable[[Configuration], Configuration]
@@ -34,6 +35,7 @@ class Catalog:
         self._database = Database(path)
         self.attachments = Attachments(self._database, self._write, self.function_arn)
         self.concurrency = Concurrency(self.attachments, self._write)
+        self.events = EventQueue(self._database)
         self.layers = LayerCatalog(self._database, region=region, account_id=account_id)
         self._arn = f"arn:aws:lambda:{region}:{account_id}:function:"
         self._draw = draw

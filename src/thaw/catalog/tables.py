@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, Text
+from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -72,4 +72,16 @@ attachments = Table(
     Column("kind", String(32), primary_key=True, index=True),
     Column("lookup", String(64), nullable=True, unique=True),
     Column("document", Text, nullable=False),
+)
+
+# Asynchronous calls that were accepted and not ended yet, in the order of their coming. `due` is when the next attempt
+# may begin (seconds since the epoch), `document` all the rest of the Event as JSON.
+events = Table(
+    "events",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("request_id", String(64), nullable=False),
+    Column("due", Float, nullable=False, index=True),
+    Column("document", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
 )
