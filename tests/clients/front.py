@@ -129,7 +129,11 @@ class Echo:
     """
 
     calls: list[Call] = field(default_factory=list)
+    queued: list[Call] = field(default_factory=list)
     returns: bytes | None = None
+
+    async def enqueue(self, call: Call) -> None:
+        self.queued.append(call)
 
     async def invoke(self, call: Call) -> Answer:
         self.calls.append(call)

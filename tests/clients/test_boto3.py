@@ -53,6 +53,32 @@ def test_invoking(client, function):
     assert client.invoke(FunctionName="my-function", InvocationType="DryRun")["StatusCode"] == 204
 
 
+def test_streamed_answers(client, function):
+    def stream(**more):
+        answer = client.invoke_with_response_stream(FunctionName="my-function", **more)
+        assert answer["ResponseStreamContentType"] == "application/vnd.amazon.eventstream"
+        assert answer["ExecutedVersion"] == "$LATEST"
+        return list(answer["EventStream"])
+
+    (chunk, end) = stream(Payload='{"ü": 1}'.encode(), LogType="Tail")
+    assert chunk == {"PayloadChunk": {"Payload": '{"ü": 1}'.encode()}}
+    assert len(base64.b64decode(end["InvokeComplete"]["LogResult"])) == 4096
+    largest = b'"' + b"x" * 6_291_454 + b'"'
+    assert stream(Payload=largest)[0]["PayloadChunk"]["Payload"] == largest
+    (failed,) = stream(Payload=b'{"raise": "boom"}')
+    assert failed["InvokeComplete"]["ErrorCode"] == "Unhandled"
+    assert json.loads(failed["InvokeComplete"]["ErrorDetails"])["errorMessage"] == "boom"
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.invoke_with_response_stream(FunctionName="nobody")
+
+
+def test_asynchronous_calls(live, client, function):
+    answer = client.invoke(FunctionName="my-function", InvocationType="Event", Payload=b"{}")
+    assert (answer["StatusCode"], answer["Payload"].read()) == (202, b"")
+    assert client.invoke_async(FunctionName="my-function", InvokeArgs=b"{}")["Status"] == 202
+    assert len(live.front.echo.queued) == 2
+
+
 def test_errors_are_the_clients_exceptions(client, function):
     with pytest.raises(client.exceptions.ResourceNotFoundException) as missing:
         client.get_function(FunctionName="my-function", Qualifier="7")

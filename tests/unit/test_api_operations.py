@@ -9,6 +9,7 @@ import pytest
 from clients.front import ROLE, Front, creation, package, path
 from thaw.api.application import UNREADABLE_PACKAGE
 from thaw.api.http import INVOKE_LIMIT, REQUEST_LIMIT
+from thaw.api.invocation import EVENT_LIMIT
 from thaw.api.protocol.model import lambda_model
 from thaw.errors import RuntimeNotFound, ServiceError, StoreUnavailable
 
@@ -616,10 +617,43 @@ async def test_a_dry_run_calls_nothing(front):
     assert (await invoke(front, "g", {}, headers=dry)).status == 404
 
 
-async def test_calls_in_the_background_are_not_there_yet(front):
+async def test_asynchronous_calls_are_put_into_the_queue(front):
     await front.function()
-    reply = await invoke(front, event={}, headers={"x-amz-invocation-type": "Event"})
-    assert reply.error[:2] == (501, "NotImplementedException")
+    context = base64.b64encode(b"{}").decode()
+    headers = {"x-amz-invocation-type": "Event", "x-amz-client-context": context, "x-amzn-trace-id": "Root=1"}
+    reply = await invoke(front, event={"x": 1}, headers=headers)
+    assert (reply.status, reply.body, front.echo.calls) == (202, b"", [])
+    older = await front.ask("POST", "/2014-11-13/functions/f/invoke-async", {"x": 2})
+    assert (older.status, older.json) == (202, {"Status": 202})
+    assert [call.payload for call in front.echo.queued] == [b'{"x": 1}', b'{"x": 2}']
+    call = front.echo.queued[0]
+    assert (call.request_id, call.invoked_arn) == (reply.headers["x-amzn-requestid"], ARN)
+    assert (call.client_context, call.trace_id) == (context, "Root=1")
+    assert (await invoke(front, "g", {}, headers=headers)).status == 404
+    assert (await invoke(front, body=b"{", headers=headers)).error[1] == "InvalidRequestContentException"
+
+
+async def test_asynchronous_calls_are_smaller(front):
+    await front.function()
+    headers = {"x-amz-invocation-type": "Event"}
+    largest = b'"' + b"x" * (EVENT_LIMIT - 2) + b'"'
+    assert (await invoke(front, body=largest, headers=headers)).status == 202
+    reply = await invoke(front, body=largest + b" ", headers=headers)
+    assert reply.error == (
+        413,
+        "RequestTooLargeException",
+        f"{EVENT_LIMIT + 1} byte payload is too large for the Event invocation type (limit {EVENT_LIMIT} bytes)",
+    )
+
+
+async def test_an_asynchronous_call_waits_for_a_version_that_it_wakes(front):
+    await front.function(**SNAP)
+    await publish(front)
+    await front.catalog.set_state("f", "1", state="Inactive", state_reason_code="Idle", optimization_status="Off")
+    front.background.held = True
+    assert (await invoke(front, "f:1", {}, headers={"x-amz-invocation-type": "Event"})).status == 202
+    assert (await configuration(front, qualifier="1"))["State"] == "Pending"
+    assert len(front.echo.queued) == 1
 
 
 async def test_a_call_of_an_inactive_version_begins_a_new_snapshot(front):

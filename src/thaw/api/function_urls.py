@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 
 import msgspec
 
@@ -74,14 +75,13 @@ class FunctionUrls:
 
     async def _run(self, found: Attached[FunctionUrl], path: str, request: Request, body: bytes) -> Response:
         url = found.value
+        identifier = Identifier(found.function_name, None if found.qualifier == LATEST else found.qualifier)
         trace_id = trace_of(request)
-        qualifier = None if found.qualifier == LATEST else found.qualifier
+        traced = replace(request, headers={**request.headers, "x-amzn-trace-id": trace_id})
         event = event_of(request, path, url.url_id, body, trace_id)
         if len(event) > INVOKE_LIMIT:
             raise too_large("Invoke", INVOKE_LIMIT)
-        answer = await self._invocation.run(
-            Identifier(found.function_name, qualifier), event, request_id=request.request_id, trace_id=trace_id
-        )
+        _, answer = await self._invocation.run(identifier, event, None, traced)
         if answer.function_error is not None:
             return _bad_gateway()
         try:
@@ -89,8 +89,8 @@ class FunctionUrls:
         except NotAnAnswer as error:
             _log.warning("%s answered its URL with no HTTP response: %s", found.function_name, error)
             return _bad_gateway()
-        traced = (*response.headers, (b"x-amzn-trace-id", trace_id.encode("latin-1", "replace")))
-        return Response(status=response.status, body=response.body, headers=traced)
+        header = (b"x-amzn-trace-id", trace_id.encode("latin-1", "replace"))
+        return Response(status=response.status, body=response.body, headers=(*response.headers, header))
 
 
 def _bad_gateway() -> Response:

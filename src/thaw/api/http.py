@@ -17,6 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 INVOKE_LIMIT = 6_291_456
 REQUEST_LIMIT = 70_167_211
+_CALLS = frozenset(("Invoke", "InvokeAsync", "InvokeWithResponseStream"))
 # What is read and thrown away of a body that is too large, so that the client gets to see the answer.
 _DRAIN_LIMIT = 4 * REQUEST_LIMIT
 
@@ -73,7 +74,7 @@ def no_content() -> Response:
 
 async def read_body(receive: Receive, operation: str) -> bytes:
     """The whole body; raises the 413 that Lambda answers where it is larger than the operation takes."""
-    limit = INVOKE_LIMIT if operation == "Invoke" else REQUEST_LIMIT
+    limit = INVOKE_LIMIT if operation in _CALLS else REQUEST_LIMIT
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -92,7 +93,7 @@ async def read_body(receive: Receive, operation: str) -> bytes:
 
 def too_large(operation: str, limit: int) -> ServiceError:
     """The 413 of a request that is larger than its operation takes."""
-    if operation == "Invoke":
+    if operation in _CALLS:
         text = f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
         return ServiceError("RequestTooLargeException", text)
     text = f"Request must be smaller than {limit} bytes for the {operation} operation"

@@ -1,4 +1,7 @@
-"""Invoke. Nothing here touches SQL once a qualifier was resolved, and the compiled protocol costs microseconds."""
+"""The operations that call functions.
+
+Nothing here touches SQL once a qualifier was resolved, and the compiled protocol costs microseconds.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from thaw.api import members
-from thaw.api.http import Handler, Request, Response, no_content
+from thaw.api import event_stream, members
+from thaw.api.http import Handler, Request, Response, json_response, no_content
 from thaw.api.identifier import Identifier, Identifiers
 from thaw.api.ports import Invoking, Publishing
 from thaw.catalog.catalog import Catalog
@@ -22,11 +25,13 @@ from thaw.errors import ServiceError
 from thaw.invoke.call import Answer, Call
 
 _LOG_TAIL = 4096
+# "The maximum payload size is 6 MB for synchronous invocations and 1 MB for asynchronous invocations" (service model).
+EVENT_LIMIT = 1 << 20
 _syntax: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
 
 class Invocation:
-    """The operation Invoke."""
+    """The operations that call functions."""
 
     def __init__(self, catalog: Catalog, publishing: Publishing, invoking: Invoking, identifiers: Identifiers) -> None:
         self._catalog = catalog
@@ -36,51 +41,87 @@ class Invocation:
 
     def handlers(self) -> Mapping[str, Handler]:
         """Operation name to handler."""
-        return {"Invoke": self.invoke}
+        return {
+            "Invoke": self.invoke,
+            "InvokeAsync": self.invoke_async,
+            "InvokeWithResponseStream": self.stream,
+        }
 
     async def invoke(self, arguments: Any, request: Request) -> Response:
-        """Invoke: RequestResponse and DryRun. An error of the function is a 200 with X-Amz-Function-Error."""
-        _check_kind(arguments)
-        identifier = self._identifiers.read(arguments.function_name, arguments.qualifier)
+        """Invoke: RequestResponse, Event and DryRun. An error of the function is a 200 with X-Amz-Function-Error."""
+        if arguments.tenant_id or arguments.durable_execution_name:
+            raise members.refuse("TenantId and DurableExecutionName are not supported by this server: leave them out.")
         if arguments.invocation_type == "DryRun":
-            await self._catalog.resolve(identifier.name, identifier.qualifier)
-            return no_content()
-        trace_id = trace_of(request)
-        answer = await self.run(
-            identifier,
-            _checked_payload(arguments.payload),
-            request_id=request.request_id,
-            trace_id=trace_id,
-            client_context=_checked_context(arguments.client_context),
-        )
-        return _response(answer, trace_id, tail=arguments.log_type == "Tail")
+            return await self._dry_run(arguments)
+        asked = self._asked(arguments)
+        if arguments.invocation_type == "Event":
+            await self._enqueue(*asked, request)
+            return Response(status=202, headers=())
+        call, answer = await self.run(*asked, request)
+        return _response(answer, call, tail=arguments.log_type == "Tail")
+
+    async def stream(self, arguments: Any, request: Request) -> Response:
+        """InvokeWithResponseStream: the answer as one chunk, then how the call ended."""
+        if arguments.tenant_id:
+            raise members.refuse("TenantId is not supported by this server: leave it out.")
+        if arguments.invocation_type == "DryRun":
+            return await self._dry_run(arguments)
+        call, answer = await self.run(*self._asked(arguments), request)
+        return _streamed(answer, call, tail=arguments.log_type == "Tail")
+
+    async def invoke_async(self, arguments: Any, request: Request) -> Response:
+        """InvokeAsync, the older form of Invoke with InvocationType Event."""
+        identifier = self._identifiers.read(arguments.function_name)
+        await self._enqueue(identifier, _checked_payload(arguments.invoke_args), None, request)
+        return json_response(202, {"Status": 202})
 
     async def run(
-        self,
-        identifier: Identifier,
-        payload: bytes,
-        *,
-        request_id: str,
-        trace_id: str,
-        client_context: str | None = None,
-    ) -> Answer:
-        """Runs one call of a function, version or alias. Raises ServiceError where it is not there or not Active."""
+        self, identifier: Identifier, payload: bytes, client_context: str | None, request: Request
+    ) -> tuple[Call, Answer]:
+        """Calls a function, version or alias and waits. Raises ServiceError where it is not there or not Active."""
+        call = await self._call(identifier, payload, client_context, request)
+        if call.configuration.state != "Active":
+            await self._awaken(call.configuration)
+            check_invocable(call.configuration)
+        return call, await self._invoking.invoke(call)
+
+    async def _enqueue(
+        self, identifier: Identifier, payload: bytes, client_context: str | None, request: Request
+    ) -> None:
+        """Puts a call into the queue; one of a function that is not Active waits there."""
+        if len(payload) > EVENT_LIMIT:
+            raise ServiceError(
+                "RequestTooLargeException",
+                f"{len(payload)} byte payload is too large for the Event invocation type (limit {EVENT_LIMIT} bytes)",
+            )
+        call = await self._call(identifier, payload, client_context, request)
+        await self._awaken(call.configuration)
+        await self._invoking.enqueue(call)
+
+    async def _call(self, identifier: Identifier, payload: bytes, client_context: str | None, request: Request) -> Call:
         configuration = await self._catalog.resolve(identifier.name, identifier.qualifier)
-        if configuration.state != "Active":
-            await self._refuse(configuration)
-        call = Call(
+        return Call(
             configuration=configuration,
             executed_version=configuration.version,
             invoked_arn=self._catalog.function_arn(identifier.name, identifier.qualifier),
             payload=payload,
-            request_id=request_id,
+            request_id=request.request_id,
             client_context=client_context,
-            trace_id=trace_id,
+            trace_id=trace_of(request),
         )
-        return await self._invoking.invoke(call)
 
-    async def _refuse(self, configuration: Configuration) -> None:
-        """Answers a call of a version that is not Active; one whose snapshot was dropped begins a new one."""
+    def _asked(self, arguments: Any) -> tuple[Identifier, bytes, str | None]:
+        """What a request calls, with which payload and client context."""
+        identifier = self._identifiers.read(arguments.function_name, arguments.qualifier)
+        return identifier, _checked_payload(arguments.payload), _checked_context(arguments.client_context)
+
+    async def _dry_run(self, arguments: Any) -> Response:
+        identifier = self._identifiers.read(arguments.function_name, arguments.qualifier)
+        await self._catalog.resolve(identifier.name, identifier.qualifier)
+        return no_content()
+
+    async def _awaken(self, configuration: Configuration) -> None:
+        """Begins a new snapshot of a version whose snapshot was dropped because nobody called it."""
         if configuration.state == "Inactive" and configuration.snap_start:
             pending = await self._catalog.set_state(
                 configuration.function_name,
@@ -93,17 +134,6 @@ class Invocation:
                 optimization_status="Off",
             )
             await self._publishing.version_published(pending)
-        check_invocable(configuration)
-
-
-def _check_kind(arguments: Any) -> None:
-    if arguments.invocation_type == "Event":
-        raise ServiceError(
-            "NotImplementedException",
-            "Invoke with InvocationType Event is not implemented by this server yet: use RequestResponse.",
-        )
-    if arguments.tenant_id or arguments.durable_execution_name:
-        raise members.refuse("TenantId and DurableExecutionName are not supported by this server: leave them out.")
 
 
 def _checked_payload(payload: bytes) -> bytes:
@@ -142,14 +172,33 @@ def trace_of(request: Request) -> str:
     return given or f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=0"
 
 
-def _response(answer: Answer, trace_id: str, *, tail: bool) -> Response:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"x-amz-executed-version", answer.executed_version.encode()),
-        (b"x-amzn-trace-id", trace_id.encode("latin-1", "replace")),
-    ]
+def _response(answer: Answer, call: Call, *, tail: bool) -> Response:
+    headers = _headers(answer, call, b"application/json")
     if answer.function_error is not None:
         headers.append((b"x-amz-function-error", answer.function_error.encode()))
     if tail:
         headers.append((b"x-amz-log-result", base64.b64encode(answer.log_tail[-_LOG_TAIL:])))
     return Response(status=200, body=answer.payload, headers=tuple(headers))
+
+
+def _streamed(answer: Answer, call: Call, *, tail: bool) -> Response:
+    """The answer as an event stream; an error of the function is told at its end."""
+    end: dict[str, str] = {}
+    chunks = []
+    if answer.function_error is not None:
+        end |= {"ErrorCode": answer.function_error, "ErrorDetails": answer.payload.decode("utf-8", "replace")}
+    elif answer.payload:
+        chunks.append(event_stream.event("PayloadChunk", "application/octet-stream", answer.payload))
+    if tail:
+        end["LogResult"] = base64.b64encode(answer.log_tail[-_LOG_TAIL:]).decode()
+    chunks.append(event_stream.event("InvokeComplete", "application/json", msgspec.json.encode(end)))
+    headers = _headers(answer, call, event_stream.CONTENT_TYPE)
+    return Response(status=200, body=b"".join(chunks), headers=tuple(headers))
+
+
+def _headers(answer: Answer, call: Call, content_type: bytes) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"content-type", content_type),
+        (b"x-amz-executed-version", answer.executed_version.encode()),
+        (b"x-amzn-trace-id", (call.trace_id or "").encode("latin-1", "replace")),
+    ]
