@@ -10,7 +10,7 @@ import pytest
 
 from thaw.cli.bench import OUTPUT, SUITE, measure, table_of
 from thaw.cli.figures import write_records
-from thaw.cli.screen import wide_console
+from thaw.cli.screen import progress, wide_console
 
 pytestmark = [
     pytest.mark.bench,
@@ -26,7 +26,8 @@ CASES = {
 
 def test_the_suite_python_is_measured_in_one_run() -> None:
     console = wide_console()
-    records = measure(60, lambda text: console.print(f"• {text}"))
+    with progress(console) as step:
+        records = measure(60, step)
     path = Path(__file__).parents[2] / OUTPUT / f"{SUITE}.json"
     write_records(path, records)
     console.print(table_of(records))

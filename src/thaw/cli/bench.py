@@ -12,13 +12,13 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thaw.cli.screen import wide_console
+from thaw.cli.screen import Progress, progress, wide_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,8 +32,14 @@ OUTPUT = Path("build/bench")
 PUBLISHES = 5
 WARM_CALLS_PER_START = 4
 CLONES = 10
+# Columns from which the table has room for all its figures.
+WIDE = 100
 # Pairs of which the table shows how many times smaller the second is.
-RATIOS = (("cold_init", "restore"), ("cold_first_response", "restore_first_response"))
+RATIOS = (
+    ("cold_init", "restore_first_response"),
+    ("cold_init", "restore"),
+    ("cold_first_response", "restore_first_response"),
+)
 
 
 def bench(
@@ -44,14 +50,15 @@ def bench(
     from thaw.cli.figures import write_records
 
     console = wide_console()
-    records = measure(calls, lambda text: console.print(f"• {text}"))
+    with progress(console) as step:
+        records = measure(calls, step)
     path = output / f"{SUITE}.json"
     write_records(path, records)
-    console.print(table_of(records))
+    console.print(table_of(records, wide=console.width >= WIDE))
     console.print(f"Records are in {path}.")
 
 
-def measure(calls: int, step: Callable[[str], None]) -> list[Record]:
+def measure(calls: int, step: Progress) -> list[Record]:
     """Runs the suite; `step` is told what is being done."""
     from thaw.cli.example import build_example
 
@@ -64,7 +71,7 @@ def measure(calls: int, step: Callable[[str], None]) -> list[Record]:
 class _Suite:
     """One run: the function, its two versions, and the values by case."""
 
-    def __init__(self, example: Example, state_dir: Path, calls: int, step: Callable[[str], None]) -> None:
+    def __init__(self, example: Example, state_dir: Path, calls: int, step: Progress) -> None:
         self._example = example
         self._state_dir = state_dir
         self._calls = calls
@@ -96,10 +103,10 @@ class _Suite:
             wait_active(client, FUNCTION)
             self._step(f"publishing {PUBLISHES} snapshots")
             self._publishes(client)
-            self._step(f"calling both versions in turn in {self._calls} fresh environments each")
+            self._step(f"calling both versions in turn, in {self._calls} fresh environments each")
             with http_caller(server.url, FUNCTION, self._example.payload) as call:
                 call("2")  # from here on the memory image is resident
-                samples = in_turn(call, ["1", "2"], self._calls)
+                samples = in_turn(call, ["1", "2"], self._calls, self._step.counter(2 * self._calls))
         self._starts(samples["1"], samples["2"])
 
     def _publishes(self, client: Any) -> None:
@@ -172,22 +179,20 @@ def surroundings(example: Example) -> dict[str, Any]:
     }
 
 
-def table_of(records: Sequence[Record]) -> Table:
-    """The records for people, with the ratios that matter."""
+def table_of(records: Sequence[Record], *, wide: bool = True) -> Table:
+    """The records for people, with the ratios that matter; without min and p90 where the terminal is not `wide`."""
     from rich.table import Table
 
-    table = Table(title="suite python", title_justify="left")
-    for heading in ("case", "metric", "n", "min", "p50", "p90", "p99", "max", "unit"):
+    shares = ("min", "p50", "p90", "p99", "max") if wide else ("p50", "p99", "max")
+    table = Table(title=f"suite {SUITE}", title_justify="left")
+    for heading in ("case", "metric", "n", *shares, "unit"):
         table.add_column(heading, justify="left" if heading in ("case", "metric", "unit") else "right")
     for one in records:
-        figures = (f"{value:,.2f}" for value in (one.min, one.p50, one.p90, one.p99, one.max))
+        figures = (f"{getattr(one, share):,.2f}" for share in shares)
         table.add_row(one.case, one.metric, str(one.n), *figures, one.unit)
     by_case = {one.case: one for one in records}
     table.add_section()
     for before, after in RATIOS:
-        pairs = (
-            (getattr(by_case[before], name), getattr(by_case[after], name))
-            for name in ("min", "p50", "p90", "p99", "max")
-        )
-        table.add_row(f"{before} / {after}", "ratio", "", *(f"{first / second:,.0f}" for first, second in pairs), "×")
+        pairs = ((getattr(by_case[before], share), getattr(by_case[after], share)) for share in shares)
+        table.add_row(before, f"/ {after}", "", *(f"{first / second:,.0f}" for first, second in pairs), "×")
     return table

@@ -46,7 +46,7 @@ def build_example(step: Callable[[str], None]) -> Example:
     runtime = _newest_runtime(step)
     file = CHECKOUT / "build" / f"{EXAMPLE}-{runtime}.zip"
     if not _is_newer(file, [SCRIPT, *folder.iterdir()]):
-        step(f"building the example for {runtime}: {TITLE}")
+        step(f"building the example for {runtime} (pip installs pandas and numpy, once)")
         _build(runtime, file)
     payload = (folder / "event.json").read_bytes()
     return Example(TITLE, runtime, HANDLER, file.read_bytes(), payload, file)
@@ -58,7 +58,7 @@ def _newest_runtime(step: Callable[[str], None]) -> str:
         raise ConfigurationError("This machine has no Python 3.9 or later for functions: install one and try again.")
     match = NAME.fullmatch(found[0].name)
     if match is not None and int(match[1]) < OLDEST_ON_AWS:
-        step(f"this machine has no Python 3.12 or later; {found[0].name} is used, for which AWS has no SnapStart")
+        step(f"no Python 3.12 or later here: {found[0].name} is used (on AWS without SnapStart)")
     return found[0].name
 
 
