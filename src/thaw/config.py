@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     restore_limit_s: float = Field(default=10, gt=0)
     """Limit of loading the runtime plus after-restore hooks (Lambda: 10 s)."""
 
+    snapshot_idle_s: float = Field(default=14 * 86400, gt=0)
+    """A version with a snapshot that nobody called for this long becomes Inactive (Lambda: 14 days)."""
     event_retry_s: float = Field(default=60, ge=0)
     """Pause before the first retry of an asynchronous call that failed; the second takes twice as long (Lambda: one
     and two minutes)."""

@@ -40,6 +40,7 @@ from thaw.invoke.invoking import Invoker
 from thaw.invoke.launching import Launching
 from thaw.invoke.restoring import Restoring
 from thaw.publish.code import CodeFolders
+from thaw.publish.idleness import Idleness
 from thaw.publish.layers import LayerFolders
 from thaw.publish.lifecycle import Publisher
 from thaw.publish.preparation import Preparation
@@ -72,6 +73,7 @@ class Server:
         self.invoker: Invoker
         self.publisher: Publisher
         self.calling: Calling
+        self._idleness: Idleness
         self._restoring: Restoring
         self._parts = AsyncExitStack()
 
@@ -105,6 +107,8 @@ class Server:
         await self.publisher.tidy()
         await self.publisher.resume()
         self.calling.start()
+        await self._idleness.start()
+        parts.push_async_callback(self._idleness.close)
         await self._serve(parts, listener)
 
     async def _start_pool(self, parts: AsyncExitStack) -> SandboxPool:
@@ -153,9 +157,11 @@ class Server:
             idle_timeout_s=settings.idle_timeout_s,
             concurrency=ConcurrencyLimit(self.catalog.concurrency.unreserved),
             renew=self._renew,
+            used=self.catalog.uses.note,
         )
         self.calling = Calling(
-            self.invoker, EventProcessing(self.catalog, self.invoker.invoke, retry_s=settings.event_retry_s)
+            self.invoker,
+            EventProcessing(self.catalog, self.invoker.invoke, retry_s=settings.event_retry_s, awaken=self._awaken),
         )
         limits = TakingLimits(init_s=settings.snapshot_init_limit_s)
         self.publisher = Publisher(
@@ -170,9 +176,13 @@ class Server:
             forget=self._restoring.forget,
             published=self._restoring.prepare,
         )
+        self._idleness = Idleness(self.catalog, self.publisher, preparation, idle_s=settings.snapshot_idle_s)
 
     def _renew(self, configuration: Configuration) -> None:
         self.publisher.renew(configuration)
+
+    async def _awaken(self, configuration: Configuration) -> None:
+        await self.publisher.awaken(configuration)
 
     async def _serve(self, parts: AsyncExitStack, listener: socket.socket) -> None:
         application = create_application(

@@ -37,7 +37,11 @@ class Bench:
         self.processing = self.new_processing()
 
     def new_processing(self) -> EventProcessing:
-        return EventProcessing(self.catalog, self.invoke, retry_s=0.01)
+        return EventProcessing(self.catalog, self.invoke, retry_s=0.01, awaken=self.awaken)
+
+    async def awaken(self, configuration: Configuration) -> None:
+        if configuration.state != "Active":
+            await self.catalog.set_state(configuration.function_name, configuration.version, state="Active")
 
     async def invoke(self, call: Call) -> Answer:
         self.calls.append(call)
@@ -212,3 +216,13 @@ async def test_events_that_come_together_are_all_kept(bench: Bench) -> None:
     bench.gate.set()
     await bench.until_empty()
     assert len({call.request_id for call in bench.calls}) == 200
+
+
+async def test_a_function_that_is_not_ready_is_awakened_and_called_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thaw.invoke.events.SHORTEST_PAUSE_S", 0.01)
+    await bench.catalog.set_state("f", "$LATEST", state="Inactive")
+    await bench.enqueue()
+    await bench.until_empty()
+    assert bench.names() == ["f"]

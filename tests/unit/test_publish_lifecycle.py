@@ -13,6 +13,7 @@ import pytest
 from packing import package
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import Configuration
+from thaw.catalog.uses import Uses
 from thaw.errors import (
     ChunkNotFound,
     FreezeFailed,
@@ -24,6 +25,7 @@ from thaw.errors import (
     StoreUnavailable,
 )
 from thaw.publish.code import CodeFolders, code_key
+from thaw.publish.idleness import Idleness
 from thaw.publish.layers import LayerFolders
 from thaw.publish.lifecycle import Publisher
 from thaw.publish.preparation import Preparation
@@ -62,11 +64,12 @@ class Packages:
 
 class Runtimes:
     missing = False
+    runtime = RUNTIME
 
     async def find(self, name: str) -> Runtime:
         if self.missing:
             raise RuntimeNotFound(f"The runtime {name} is not here: install it.")
-        return RUNTIME
+        return self.runtime
 
 
 class Snapshotting:
@@ -131,6 +134,9 @@ class Bench:
         self.folders.prepare()
         self.layers = LayerFolders(folder / "layers", self.packages.get)
         self.layers.prepare()
+        self.preparation = Preparation(
+            self.folders, self.layers, self.runtimes, region="us-east-1", account_id="000000000000"
+        )
         self.publisher = self.new_publisher()
 
     def new_publisher(self) -> Publisher:
@@ -139,9 +145,7 @@ class Bench:
             packages=self.packages,
             folders=self.folders,
             layers=self.layers,
-            preparation=Preparation(
-                self.folders, self.layers, self.runtimes, region="us-east-1", account_id="000000000000"
-            ),
+            preparation=self.preparation,
             snapshotting=self.snapshotting,
             snapshots=self.snapshots,
             retire=self.retire,
@@ -405,3 +409,59 @@ async def test_a_start_deletes_what_nothing_names(bench: Bench) -> None:
     assert bench.snapshots.deleted == ["snapshot-gone-1-id-gone"]
     assert bench.snapshots.collected == 1
     assert list(bench.packages.kept) == [code_key(CODE)]
+
+
+DAY = 86400.0
+
+
+class Clock:
+    now = 1_000_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def idleness(bench: Bench, clock: Clock) -> Idleness:
+    bench.catalog.uses = Uses(bench.catalog._database, clock)
+    return Idleness(bench.catalog, bench.publisher, bench.preparation, idle_s=14 * DAY)
+
+
+async def test_a_version_that_nobody_calls_becomes_inactive_and_loses_its_snapshot(bench: Bench) -> None:
+    clock = Clock()
+    life = idleness(bench, clock)
+    await bench.active()
+    await bench.publish()
+    version = await bench.until("f", "1", "Active")
+    await life.check()
+    clock.now += 13 * DAY
+    bench.catalog.uses.note(version)
+    await life.check()
+    life = idleness(bench, clock)  # the next server
+    await bench.catalog.uses.load()
+    clock.now += 14 * DAY
+    await life.check()
+    assert (await bench.catalog.version("f", "1")).state == "Active"
+    clock.now += 1
+    await life.check()
+    idle = await bench.catalog.version("f", "1")
+    assert (idle.state, idle.state_reason_code, idle.optimization_status, idle.snapshot_key) == (
+        "Inactive", "Idle", "Off", None,
+    )  # fmt: skip
+    assert bench.snapshots.deleted == bench.forgotten == ["s1"]
+    assert [one.version for one in bench.retired] == ["1"]
+
+
+async def test_a_changed_runtime_makes_new_snapshots_before_anybody_calls(bench: Bench) -> None:
+    life = idleness(bench, Clock())
+    await bench.active()
+    await bench.publish()
+    await bench.until("f", "1", "Active")
+    await life.check()
+    assert bench.snapshotting.taken == 1
+    bench.runtimes.runtime = replace(RUNTIME, version_arn="arn:patched")
+    await life.check()
+    await until(lambda: bench.snapshots.deleted == ["s1"])
+    renewed = await bench.catalog.version("f", "1")
+    assert (renewed.snapshot_key, renewed.runtime_version_arn) == ("s2", "arn:patched")
+    await life.check()
+    assert bench.snapshotting.taken == 2

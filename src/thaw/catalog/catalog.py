@@ -18,6 +18,7 @@ from thaw.catalog.configuration import LATEST, Alias, Configuration, names_versi
 from thaw.catalog.database import Database
 from thaw.catalog.events import EventQueue
 from thaw.catalog.layers import LayerCatalog
+from thaw.catalog.uses import Uses
 
 Change = Callable[[Configuration], Configuration]
 # What a qualifier stands for: versions and the share of calls (0.0 to 1.0) that each beyond the first one gets.
@@ -36,6 +37,7 @@ class Catalog:
         self.attachments = Attachments(self._database, self._write, self.function_arn)
         self.concurrency = Concurrency(self.attachments, self._write)
         self.events = EventQueue(self._database)
+        self.uses = Uses(self._database)
         self.layers = LayerCatalog(self._database, region=region, account_id=account_id)
         self._arn = f"arn:aws:lambda:{region}:{account_id}:function:"
         self._draw = draw

@@ -85,3 +85,12 @@ events = Table(
     Column("document", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
 )
+
+# When a version with a snapshot was called last (seconds since the epoch), to within about an hour.
+uses = Table(
+    "uses",
+    metadata,
+    Column("function_id", String(32), primary_key=True),
+    Column("version", String(16), primary_key=True),
+    Column("last_used", Float, nullable=False),
+)

@@ -42,13 +42,24 @@ SYSTEM_ERRORS = frozenset(
 
 
 class EventProcessing:
-    """Takes events from the queue and calls their functions. `invoke` raises ServiceError where a call did not run."""
+    """Takes events from the queue and calls their functions.
 
-    def __init__(self, catalog: Catalog, invoke: Callable[[Call], Awaitable[Answer]], *, retry_s: float) -> None:
+    `invoke` raises ServiceError where a call did not run. `awaken` begins a new snapshot of a version that is Inactive.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        invoke: Callable[[Call], Awaitable[Answer]],
+        *,
+        retry_s: float,
+        awaken: Callable[[Configuration], Awaitable[None]],
+    ) -> None:
         self._catalog = catalog
         self._queue = catalog.events
         self._invoke = invoke
         self._retry_s = retry_s
+        self._awaken = awaken
         self._running: dict[int, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -145,6 +156,7 @@ class EventProcessing:
     async def _call(self, queued: Queued, configuration: Configuration, config: EventInvokeConfig | None) -> None:
         event = queued.event
         try:
+            await self._awaken(configuration)
             check_invocable(configuration)
             answer = await self._invoke(_call_of(event, queued.payload, configuration))
         except ServiceError as error:

@@ -38,7 +38,8 @@ RESTORE_TIMED_OUT = "Lambda couldn't restore the snapshot within the timeout lim
 class Invoker:
     """Finds an environment for each call and runs the call in it.
 
-    `renew(configuration)` asks for a new snapshot of a version whose clones fail again and again.
+    `renew(configuration)` asks for a new snapshot of a version whose clones fail again and again, and
+    `used(configuration)` is told of every call of a version that has one.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class Invoker:
         idle_timeout_s: float,
         concurrency: ConcurrencyLimit,
         renew: Callable[[Configuration], None] = lambda configuration: None,
+        used: Callable[[Configuration], None] = lambda configuration: None,
     ) -> None:
         self._launching = launching
         self._restoring = restoring
         self._renew = renew
+        self._used = used
         self.concurrency = concurrency
         self._missed: dict[str, int] = {}
         self.assignment: Assignment[Environment] = Assignment(
@@ -73,6 +76,8 @@ class Invoker:
         """
         shared = await self.concurrency.enter(call.configuration)
         self._quiet.clear()
+        if call.configuration.snapshot_key is not None:
+            self._used(call.configuration)
         try:
             return await self._invoke(call)
         finally:

@@ -39,6 +39,8 @@ NO_PACKAGE = (
     "The deployment package is not in the store, because the server was stopped before it had all of it: "
     "upload the code again."
 )
+IDLE = "The function is idle."
+RESTORING = "The function is being restored."
 # Configurations that are read at a time when the server starts.
 PAGE = 500
 
@@ -218,6 +220,25 @@ class Publisher:
             last = page[-1]
             after = (last.function_name, 0 if last.version == LATEST else int(last.version))
         return used, pending
+
+    async def deactivate(self, configuration: Configuration) -> None:
+        """Gives up the snapshot of a version that nobody calls; the next call begins a new one."""
+        idle = {"state_reason": IDLE, "state_reason_code": "Idle", "optimization_status": "Off", "snapshot_key": None}
+        if await self._set_state(configuration, state="Inactive", **idle):
+            logger.info("%s is Inactive: nobody called it", configuration.qualified_arn)
+            self._retire([configuration])
+            if configuration.snapshot_key is not None:
+                await self._drop_snapshot(configuration.snapshot_key)
+
+    async def awaken(self, configuration: Configuration) -> None:
+        """Begins a new snapshot of a version that is Inactive; nothing happens where it is in another state."""
+        if configuration.state != "Inactive" or not configuration.snap_start:
+            return
+        pending = {"state_reason": RESTORING, "state_reason_code": "Restoring", "optimization_status": "Off"}
+        if await self._set_state(configuration, state="Pending", last_update_status=None, **pending):
+            await self.version_published(
+                await self._catalog.version(configuration.function_name, configuration.version)
+            )
 
     def renew(self, configuration: Configuration) -> None:
         """Takes a new snapshot of an Active version whose snapshot does not fit this machine; calls go on meanwhile.
