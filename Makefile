@@ -51,6 +51,5 @@ $(BIN)/python:
 	@.ci/venv $(VENV) $(PYTHON)
 
 $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
-	@echo "Installing Thaw and what it needs into $(VENV) (a minute or two, once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@.ci/install $(VENV)
 	@touch $@
