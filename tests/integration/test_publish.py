@@ -108,3 +108,26 @@ def test_deleting_a_function_deletes_its_snapshot_and_code(tmp_path: Path) -> No
         kept = [path for path in (state / "origin").rglob("*") if path.is_file() and path.name != "lock"]
         until_true(lambda: not [path for path in kept if path.exists()], f"the origin is empty: {kept}")
         assert not list((state / "code").iterdir())
+
+
+LOOP_SOURCE = """
+import asyncio, threading
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+async def answer(event):
+    await asyncio.sleep(0.001)
+    return {"event": event, "own_loop": asyncio.get_running_loop() is loop}
+asyncio.run_coroutine_threadsafe(answer(0), loop).result()
+def handler(event, context):
+    return asyncio.run_coroutine_threadsafe(answer(event), loop).result(5)
+"""
+
+
+def test_an_event_loop_in_a_thread_goes_on_in_clones(tmp_path: Path) -> None:
+    with served(tmp_path / "state", idle_timeout_s=0) as running:
+        running.create("f", LOOP_SOURCE, SnapStart=SNAP_START)
+        version = running.publish("f")
+        for number in range(3):
+            reply = running.call("f", number, version)
+            assert "Restore Duration" in reply.log
+            assert reply.payload == {"event": number, "own_loop": True}

@@ -8,10 +8,12 @@ runtime, the standard library.
 
 from __future__ import annotations
 
+import gc
 import os
 import site
 import sys
 import threading
+from typing import Any
 
 TASK = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
 RUNTIME = os.environ.get("LAMBDA_RUNTIME_DIR", os.path.dirname(os.path.abspath(__file__)))
@@ -52,6 +54,29 @@ def reseed() -> None:
         legacy.seed()
 
 
+class EventLoops:
+    """Event loops that run in other threads, and go on running in every clone.
+
+    asyncio notes the process number with a thread's running loop (up to CPython 3.13), so that a fork without threads
+    finds none; in a clone, which has another number and all threads, the note is made again.
+    """
+
+    def __init__(self) -> None:
+        self._running: list[Any] = []
+
+    def note(self) -> None:
+        """Before the snapshot, when the function's own hooks are through: which loops run."""
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None:
+            loops = (each for each in gc.get_objects() if isinstance(each, asyncio.AbstractEventLoop))
+            self._running = [loop for loop in loops if loop.is_running()]
+
+    def renew(self) -> None:
+        """After restore: each loop's own thread makes the note."""
+        for loop in self._running:
+            loop.call_soon_threadsafe(sys.modules["asyncio"]._set_running_loop, loop)
+
+
 def main() -> None:
     """Loads the client from /var/runtime before the function's folder can shadow it, then runs it."""
     standard = list(sys.path)
@@ -64,6 +89,9 @@ def main() -> None:
     sys.path[:] = search_path(standard)
     # As the first hooks, so that the function's own after-restore hooks already draw fresh numbers.
     snapshot_restore_py.register_after_restore(note_thread_id)
+    loops = EventLoops()
+    snapshot_restore_py.register_before_snapshot(loops.note)
+    snapshot_restore_py.register_after_restore(loops.renew)
     if os.environ.pop("THAW_RESEED", "1") != "0":
         snapshot_restore_py.register_after_restore(reseed)
     client.main([sys.argv[0], os.environ["_HANDLER"]])
