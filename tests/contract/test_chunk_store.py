@@ -2,26 +2,117 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
+from stores import aws, new_bucket, valkey
 from thaw.errors import ChunkNotFound, NotAuthentic
-from thaw.store import ChunkStore, Folder
+from thaw.store import ChunkStore, Folder, ListedStore
+from thaw.store.bucket import Bucket, BucketAddress
+from thaw.store.coalesced import Coalesced
+from thaw.store.counted import Counted, Counters
+from thaw.store.disk_cache import DiskCache
+from thaw.store.limited import Limited
+from thaw.store.paused import Paused
+from thaw.store.redis_cache import RedisCache
+from thaw.store.retried import Retried
+from thaw.store.tiered import Cache, Tiered
 
 LIMIT = 600_000
-STORES: dict[str, Callable[[Path], Folder]] = {
-    "folder": lambda root: Folder(root / "chunks", limit=LIMIT),
-}
 ID = "0123456789abcdef" * 4
 
 
+@contextmanager
+def folder(root: Path) -> Iterator[Folder]:
+    store = Folder(root / "chunks", limit=LIMIT)
+    yield store
+    store.close()
+
+
+@contextmanager
+def disk_cache(root: Path) -> Iterator[DiskCache]:
+    store = DiskCache(root / "l1", capacity=1 << 24, limit=LIMIT)
+    store.open()
+    yield store
+    store.close()
+
+
+class Servers:
+    """Started when they are first wanted, and used by all tests of this file."""
+
+    stack = ExitStack()
+    started: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def of(cls, name: str, start: Callable[[], AbstractContextManager[Any]]) -> Any:
+        if name not in cls.started:
+            cls.started[name] = cls.stack.enter_context(start())
+        return cls.started[name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _servers() -> Iterator[None]:
+    with Servers.stack:
+        yield
+    Servers.started.clear()
+
+
+@contextmanager
+def redis_cache(root: Path, *, cluster: bool = False) -> Iterator[RedisCache]:
+    folder = root.parent / f"valkey-{cluster}"
+    server = Servers.of(folder.name, lambda: valkey(folder, cluster=cluster))
+    store = RedisCache(server.url, zone=f"zone-{uuid.uuid4().hex}", limit=LIMIT)
+    yield store
+    store.close()
+
+
+@contextmanager
+def bucket(root: Path) -> Iterator[ListedStore]:
+    address = BucketAddress.parse(new_bucket(Servers.of("aws", aws)), "us-east-1")
+    store = Bucket(address, "chunks", limit=LIMIT)
+    yield Retried(store)  # the test server fails some requests that come at the same time
+    store.close()
+
+
+@contextmanager
+def wrapped(root: Path) -> Iterator[ListedStore]:
+    """Every policy, in the order in which an origin has them."""
+    with folder(root) as inner, ThreadPoolExecutor(2) as threads:
+        limited = Limited(inner, name="l3", at_once=4, limit_s=60)
+        yield Counted(Coalesced(Paused(Retried(limited), name="l3"), threads), Counters())
+
+
+@contextmanager
+def tiered(root: Path) -> Iterator[Tiered]:
+    with ExitStack() as stack:
+        origin, near = stack.enter_context(folder(root)), stack.enter_context(disk_cache(root))
+        yield Tiered(origin, [Cache("l1", near), Cache("l2", stack.enter_context(folder(root / "l2")), published=True)])
+
+
+STORES: dict[str, Callable[[Path], AbstractContextManager[ListedStore]]] = {
+    "folder": folder,
+    "l1": disk_cache,
+    "l2": redis_cache,
+    "l2-cluster": lambda root: redis_cache(root, cluster=True),
+    "bucket": bucket,
+    "wrapped": wrapped,
+    "tiered": tiered,
+}
+
+
 @pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ChunkStore]:
-    opened = STORES[request.param](tmp_path)
-    yield opened
-    opened.close()
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ListedStore]:
+    with STORES[request.param](tmp_path) as opened:
+        yield opened
+        if isinstance(opened, Tiered):
+            await opened.settled()
 
 
 @pytest.mark.parametrize("size", [0, 1, 524320, LIMIT])
@@ -88,3 +179,35 @@ async def test_something_larger_than_it_may_be_is_not_read(store: ChunkStore) ->
     await store.put(ID, bytes(LIMIT + 1))
     with pytest.raises(NotAuthentic, match=f"nothing there has more than {LIMIT}"):
         await store.get(ID)
+
+
+async def test_fetch_uses_the_whole_content_in_another_thread(store: ChunkStore) -> None:
+    content = os.urandom(524320)
+    await store.put(ID, content)
+    seen = await store.fetch(ID, lambda view: (bytes(view), threading.current_thread()))
+    assert seen[0] == content
+    assert seen[1] is not threading.current_thread()
+
+
+async def test_what_the_use_raises_is_raised(store: ChunkStore) -> None:
+    await store.put(ID, b"content")
+
+    def refuse(view: memoryview) -> None:
+        raise KeyError(bytes(view))
+
+    with pytest.raises(KeyError, match="content"):
+        await store.fetch(ID, refuse)
+
+
+async def test_names_are_those_that_are_there(store: ListedStore) -> None:
+    assert await store.names() == []
+    for name in (ID, "f-$LATEST-abc", "a"):
+        await store.put(name, b"content")
+    await store.delete("a")
+    assert set(await store.names()) == {ID, "f-$LATEST-abc"}
+
+
+async def test_one_of_two_writers_of_a_new_name_is_the_first(store: ListedStore) -> None:
+    assert await store.put_new(ID, b"first")
+    assert not await store.put_new(ID, b"second")
+    assert await store.get(ID) == b"first"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+Result = TypeVar("Result")
+Use = Callable[[memoryview], Result]
+"""What is done with a content, in a thread; the view is not valid afterwards. Raises `NotAuthentic` if it is wrong."""
 
 
 class ChunkStore(Protocol):
     """Keeps bytes under names. Every store behaves as tests/contract/test_chunk_store.py says:
 
-    - What `put` has returned for survives a crash of the process and, in L3, of the machine.
+    - What `put` has returned for survives a crash of the process and, in L3, of the machine. A cache (L1, L2) may
+      forget it at any time.
     - A reader sees the whole content or none; a `put` that was interrupted leaves nothing to be seen.
     - `put` of a name that is there replaces its content; `delete` of one that is not there is no error.
     - Names are those that `thaw.store.names.check_name` passes; anything else raises `ValueError`.
@@ -17,6 +23,13 @@ class ChunkStore(Protocol):
 
     async def get(self, id: str) -> bytes:
         """The content. Raises `ChunkNotFound`, `StoreUnavailable`, or `NotAuthentic` if it is larger than it may be."""
+        ...
+
+    async def fetch(self, id: str, use: Use[Result]) -> Result:
+        """What `use` makes of the content, in a thread that holds it anyway: reading and opening cost one hop.
+
+        Raises as `get`, and what `use` raises.
+        """
         ...
 
     async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
@@ -33,8 +46,12 @@ class ChunkStore(Protocol):
 
 
 class ListedStore(ChunkStore, Protocol):
-    """A store that can say what it holds; the origin is one."""
+    """A store that can say what it holds, and that lets only one of two writers be first; the origin is one."""
 
     async def names(self) -> list[str]:
         """All names, in no order. Raises `StoreUnavailable`."""
+        ...
+
+    async def put_new(self, id: str, content: bytes) -> bool:
+        """Stores `content` unless the name is there already; whether it did. Raises as `put`."""
         ...

@@ -13,10 +13,13 @@ FOLDER_MODE = 0o700
 ABANDONED_S = 60.0
 
 
-def replace_file(incoming: Path, path: Path, content: bytes | bytearray | memoryview) -> None:
+def replace_file(
+    incoming: Path, path: Path, content: bytes | bytearray | memoryview, *, durable: bool = True, new: bool = False
+) -> None:
     """Puts `content` at `path`, whole or not at all, by way of a file in the folder `incoming` (same disk).
 
-    The file is locked while it is written, so that `remove_abandoned` can tell it from a dead writer's.
+    The file is locked while it is written, so that `remove_abandoned` can tell it from a dead writer's. Without
+    `durable` it survives the process, not the machine. `new` raises FileExistsError where `path` is there already.
     """
     make_folder(incoming)
     part = incoming / secrets.token_hex(8)
@@ -24,15 +27,21 @@ def replace_file(incoming: Path, path: Path, content: bytes | bytearray | memory
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         write_fully(descriptor, content)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
         make_folder(path.parent)
-        part.rename(path)
+        if new:
+            os.link(part, path)
+            part.unlink()
+        else:
+            part.rename(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     finally:
         os.close(descriptor)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def remove_abandoned(incoming: Path, older_than_s: float = ABANDONED_S) -> None:

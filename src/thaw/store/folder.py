@@ -16,61 +16,95 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from thaw.errors import ChunkNotFound, NotAuthentic, StoreError, StoreFull, StoreUnavailable
-from thaw.store.durable import remove_abandoned, replace_file
+from thaw.store.chunk_store import Result, Use
+from thaw.store.durable import ABANDONED_S, remove_abandoned, replace_file
 from thaw.store.names import check_name
-from thaw.store.threads import in_thread
+from thaw.store.threads import Buffers, in_thread
 
 INCOMING = "incoming"
+BUFFER_SIZE = 1 << 20
+"""Bytes of the contents for which threads keep a buffer: all chunks."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Folder:
     """A `ListedStore` in `root`, which is made when something is first put there.
 
-    `limit` is the most bytes that a file may have to be read. `threads` files are read or written at once.
+    `limit` is the most bytes that a file may have to be read. `threads` files are read or written at once. What is
+    put there survives a crash of the machine if it is `durable`, else one of the process.
     """
 
-    def __init__(self, root: Path, *, limit: int, threads: int = 8) -> None:
+    def __init__(self, root: Path, *, limit: int, threads: int = 8, durable: bool = True) -> None:
         self.root = root
         self._limit = limit
+        self._durable = durable
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"thaw-{root.name}")
+        self._buffers = Buffers(min(limit, BUFFER_SIZE))
 
     async def get(self, id: str) -> bytes:
         """The content of `id`, as `ChunkStore.get`."""
-        return await in_thread(self._threads, lambda: self._read(self._path(id), id))
+        return await in_thread(self._threads, lambda: self._read(self.path(id), id))
+
+    async def fetch(self, id: str, use: Use[Result]) -> Result:
+        """What `use` makes of `id`, as `ChunkStore.fetch`."""
+        path = self.path(id)
+        return await in_thread(self._threads, lambda: use(self._view(path, id)))
 
     async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
         """Writes `id`, as `ChunkStore.put`; it is on the disk when this returns."""
-        await in_thread(self._threads, lambda: self._write(self._path(id), content))
+        await in_thread(self._threads, lambda: self._write(self.path(id), content))
 
     async def contains(self, id: str) -> bool:
         """Whether `id` is there."""
-        return await in_thread(self._threads, lambda: self._exists(self._path(id)))
+        return await in_thread(self._threads, lambda: self._exists(self.path(id)))
 
     async def delete(self, id: str) -> None:
         """Removes `id`, if it is there."""
-        await in_thread(self._threads, lambda: self._remove(self._path(id)))
+        await in_thread(self._threads, lambda: self._remove(self.path(id)))
 
     async def names(self) -> list[str]:
         """Every name that is there."""
         return await in_thread(self._threads, self._list)
 
-    def remove_abandoned(self) -> None:
+    async def put_new(self, id: str, content: bytes) -> bool:
+        """Writes `id` unless it is there."""
+        return await in_thread(self._threads, lambda: self._write_new(self.path(id), content))
+
+    def remove_abandoned(self, older_than_s: float = ABANDONED_S) -> None:
         """Removes what writers that no longer run left half-written. Call it when a server starts."""
         with self._sentences("clean up"):
-            remove_abandoned(self.root / INCOMING)
+            remove_abandoned(self.root / INCOMING, older_than_s)
 
     def close(self) -> None:
         """Ends the threads, after the work that they have."""
         self._threads.shutdown()
 
-    def _path(self, id: str) -> Path:
+    def path(self, id: str) -> Path:
+        """Where `id` is, if it is there. Raises ValueError for an unsafe name."""
         return self.root / check_name(id)[:2] / id
 
     def _read(self, path: Path, id: str) -> bytes:
+        with self._opened(path, id) as (file, _):
+            return file.readall()
+
+    def _view(self, path: Path, id: str) -> memoryview:
+        """The content in this thread's buffer, until the thread reads again; larger ones in memory of their own."""
+        with self._opened(path, id) as (file, size):
+            if size > BUFFER_SIZE:
+                return memoryview(file.readall())
+            buffer = memoryview(self._buffers.own())[:size]
+            done = 0
+            while done < size and (count := file.readinto(buffer[done:])):
+                done += count
+            return buffer[:done]
+
+    @contextmanager
+    def _opened(self, path: Path, id: str) -> Iterator[tuple[FileIO, int]]:
+        """The file and how many bytes it has."""
         with self._sentences("read from"):
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -78,18 +112,26 @@ class Folder:
                 raise ChunkNotFound(
                     f"{id} is not in {self.root}, because it was deleted or never arrived: publish the version again."
                 ) from None
-            with open(descriptor, "rb", buffering=0) as file:
+            with FileIO(descriptor, "rb") as file:
                 size = os.fstat(descriptor).st_size
                 if size > self._limit:
                     raise NotAuthentic(
                         f"{id} in {self.root} has {size} bytes, but nothing there has more than {self._limit}: "
                         "delete it and publish the version again."
                     )
-                return file.readall()
+                yield file, size
 
     def _write(self, path: Path, content: bytes | bytearray | memoryview) -> None:
         with self._sentences("write to"):
-            replace_file(self.root / INCOMING, path, content)
+            replace_file(self.root / INCOMING, path, content, durable=self._durable)
+
+    def _write_new(self, path: Path, content: bytes) -> bool:
+        with self._sentences("write to"):
+            try:
+                replace_file(self.root / INCOMING, path, content, durable=self._durable, new=True)
+            except FileExistsError:
+                return False
+            return True
 
     def _exists(self, path: Path) -> bool:
         with self._sentences("read from"):
@@ -101,10 +143,14 @@ class Folder:
 
     def _list(self) -> list[str]:
         with self._sentences("list"):
-            if not self.root.is_dir():
-                return []
-            folders = [folder for folder in self.root.iterdir() if folder.name != INCOMING and folder.is_dir()]
-            return [file.name for folder in folders for file in folder.iterdir()]
+            return [file.name for file in self.files()]
+
+    def files(self) -> Iterator[Path]:
+        """Every file that is there."""
+        if self.root.is_dir():
+            for folder in self.root.iterdir():
+                if folder.name != INCOMING and folder.is_dir():
+                    yield from folder.iterdir()
 
     @contextmanager
     def _sentences(self, action: str) -> Iterator[None]:

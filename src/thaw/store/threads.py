@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
@@ -33,3 +34,18 @@ async def _end_of(future: asyncio.Future[Result]) -> None:
             await asyncio.wait([future])
         except asyncio.CancelledError:
             continue  # cancelled again, as by a group that ends: the thread still runs, and the first one is passed on
+
+
+class Buffers:
+    """A buffer of `size` bytes for each thread: fresh memory for every chunk would cost more than opening it."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._local = threading.local()
+
+    def own(self) -> bytearray:
+        """This thread's."""
+        if not hasattr(self._local, "buffer"):
+            self._local.buffer = bytearray(self._size)
+        buffer: bytearray = self._local.buffer
+        return buffer

