@@ -38,6 +38,7 @@ from thaw.invoke.concurrency import ConcurrencyLimit
 from thaw.invoke.events import EventProcessing
 from thaw.invoke.invoking import Invoker
 from thaw.invoke.launching import Launching
+from thaw.invoke.provisioning import Provisioner
 from thaw.invoke.restoring import Restoring
 from thaw.publish.code import CodeFolders
 from thaw.publish.idleness import Idleness
@@ -74,6 +75,7 @@ class Server:
         self.publisher: Publisher
         self.calling: Calling
         self._idleness: Idleness
+        self._provisioner: Provisioner
         self._restoring: Restoring
         self._parts = AsyncExitStack()
 
@@ -107,6 +109,8 @@ class Server:
         await self.publisher.tidy()
         await self.publisher.resume()
         self.calling.start()
+        await self._provisioner.start()
+        parts.push_async_callback(self._provisioner.close)
         await self._idleness.start()
         parts.push_async_callback(self._idleness.close)
         await self._serve(parts, listener)
@@ -141,7 +145,13 @@ class Server:
         preparation = Preparation(
             folders, layers, runtimes, region=settings.region, account_id=settings.account_id, reseed=settings.reseed
         )
-        launching = Launching(preparation, pool, logs, init_limit_s=settings.init_limit_s)
+        launching = Launching(
+            preparation,
+            pool,
+            logs,
+            init_limit_s=settings.init_limit_s,
+            provisioned_limit_s=settings.snapshot_init_limit_s,
+        )
         self._restoring = Restoring(
             preparation,
             pool,
@@ -159,6 +169,7 @@ class Server:
             renew=self._renew,
             used=self.catalog.uses.note,
         )
+        self._provisioner = Provisioner(self.catalog, self.invoker.assignment, launching.provisioned)
         self.calling = Calling(
             self.invoker,
             EventProcessing(self.catalog, self.invoker.invoke, retry_s=settings.event_retry_s, awaken=self._awaken),
@@ -186,7 +197,12 @@ class Server:
 
     async def _serve(self, parts: AsyncExitStack, listener: socket.socket) -> None:
         application = create_application(
-            self.settings, self.catalog, self.publisher, self.calling, layers=self.publisher
+            self.settings,
+            self.catalog,
+            self.publisher,
+            self.calling,
+            layers=self.publisher,
+            provisioning=self._provisioner,
         )
         front = _Front(
             uvicorn.Config(

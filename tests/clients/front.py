@@ -34,6 +34,7 @@ class FrontSettings:
     account_id: str = ACCOUNT
     credentials_file: Path | None = None
     s3_endpoint: str | None = None
+    aws_parity: bool = False
 
 
 def package(source: bytes = HANDLER) -> bytes:

@@ -766,3 +766,13 @@ async def test_a_fault_of_the_server_is_logged_and_answered_without_its_inside(f
     assert "the inside" not in reply.error[2]
     assert "the inside" in caplog.text
     assert json.loads(reply.body)["Type"] == "Service"
+
+
+async def test_strict_parity_allows_snap_start_for_awss_runtimes_only(tmp_path):
+    front = await Front.open(tmp_path, aws_parity=True)
+    refused = await front.ask("POST", "/2015-03-31/functions", creation("f", Runtime="python3.11", **SNAP))
+    assert refused.error[2] == "python3.11 is not supported for SnapStart enabled functions."
+    for runtime in ("python3.12", "python3.14", "java11", "java21", "dotnet8"):
+        await front.function(runtime.replace(".", "-"), Runtime=runtime, **SNAP)
+    await front.settled()
+    await front.catalog.close()

@@ -238,3 +238,48 @@ async def test_an_idle_environment_whose_process_ended_is_not_used(maker: Maker)
     assignment.give_back(fleet, second, usable=True)
     await assignment.close()
     assert all(environment.closed for environment in maker.made)
+
+
+async def made(maker: Maker, configuration: Configuration) -> Fake:
+    return await maker(configuration, "")
+
+
+async def test_provisioned_environments_are_neither_reaped_nor_pushed_out(
+    assignment: Assignment[Fake], maker: Maker
+) -> None:
+    fleet = assignment.fleet(CONFIGURATION)
+    await assignment.provision(fleet, 2, lambda configuration: made(maker, configuration))
+    assert len(fleet.provisioned) == 2
+    assert await assignment.obtain(fleet, "a") in fleet.provisioned
+    assert await assignment.obtain(fleet, "b") in fleet.provisioned
+    spilled = await assignment.obtain(fleet, "c")
+    for environment in maker.made:
+        assignment.give_back(fleet, environment, usable=True)
+    assignment.reap(time.monotonic() + 1)
+    await settled()
+    assert [environment.closed for environment in maker.made] == [False, False, True]
+    assert spilled is maker.made[2]
+    other = assignment.fleet(replace(CONFIGURATION, version="2"))
+    await assignment.obtain(other, "d")
+    with pytest.raises(ServiceError):
+        await assignment.obtain(other, "e")
+    assignment.give_back(other, maker.made[3], usable=True)
+    await assignment.provision(fleet, 0, lambda configuration: made(maker, configuration))
+    assignment.reap(time.monotonic() + 1)
+    await settled()
+    assert all(environment.closed for environment in maker.made)
+
+
+async def test_a_provisioned_environment_that_ends_is_missed(assignment: Assignment[Fake], maker: Maker) -> None:
+    lost: list[Configuration] = []
+    assignment.lost = lost.append
+    fleet = assignment.fleet(CONFIGURATION)
+    await assignment.provision(fleet, 1, lambda configuration: made(maker, configuration))
+    assignment.give_back(fleet, await assignment.obtain(fleet, "a"), usable=False)
+    assert lost == [CONFIGURATION]
+    assert fleet.provisioned == set()
+    maker.failure = InitFailed("no", error_type="Runtime.ExitError")
+    with pytest.raises(InitFailed):
+        await assignment.provision(fleet, 2, lambda configuration: made(maker, configuration))
+    await settled()
+    assert assignment.count == 0

@@ -144,7 +144,9 @@ def create_application(
     layering = Layers(catalog, layers, settings, source, packages)
     invocation = Invocation(catalog, publishing, invoking, identifiers)
     handlers = {
-        **Functions(catalog, publishing, identifiers, packages, source, layering).handlers(),
+        **Functions(
+            catalog, publishing, identifiers, packages, source, layering, aws_parity=settings.aws_parity
+        ).handlers(),
         **layering.handlers(),
         **Versions(catalog, publishing, identifiers).handlers(),
         **Aliases(catalog, identifiers, provisioning).handlers(),

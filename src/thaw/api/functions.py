@@ -38,6 +38,8 @@ class Functions:
         packages: PackageLinks,
         source: CodeSource,
         layers: Layers,
+        *,
+        aws_parity: bool,
     ) -> None:
         self._catalog = catalog
         self._publishing = publishing
@@ -45,6 +47,7 @@ class Functions:
         self._packages = packages
         self._source = source
         self._layers = layers
+        self._aws_parity = aws_parity
 
     def handlers(self) -> Mapping[str, Handler]:
         """Operation name to handler."""
@@ -73,7 +76,7 @@ class Functions:
             **members.given_settings(arguments),
             **await asyncio.to_thread(digests, code),
         )
-        members.check_rules(draft)
+        members.check_rules(draft, aws_parity=self._aws_parity)
         async with self._layered(arguments) as layers:
             latest = await self._catalog.create_function(replace(draft, **layers), arguments.tags or {})
         try:
@@ -123,7 +126,7 @@ class Functions:
         def change(latest: Configuration) -> Configuration:
             others = members.given_others(arguments, latest.other_members)
             changed = replace(latest, **members.given_settings(arguments), **layers, other_members=others)
-            members.check_rules(changed)
+            members.check_rules(changed, aws_parity=self._aws_parity)
             return changed
 
         async with self._layered(arguments) as layers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ _MOST_ENVIRONMENT = 4096
 _SNAP_START_STORAGE = 512
 # SnapStart freezes a runtime client that calls restore/next. AWS's own list begins at newer versions of each.
 _SNAP_START_RUNTIMES = ("python3.", "java", "dotnet")
+_AWS_SNAP_START = re.compile(r"python3\.(1[2-9]|[2-9]\d)|java(1[1-9]|[2-9]\d)|dotnet([89]|\d\d)")
 
 _RESERVED_VARIABLES = frozenset(
     (
@@ -117,8 +119,11 @@ def _logging(given: Any) -> dict[str, str]:
     return {"LogFormat": "Text", **levels, **without_none(msgspec.to_builtins(given))}
 
 
-def check_rules(configuration: Configuration) -> None:
-    """Raises what Lambda answers to a configuration that the model admits and Lambda does not."""
+def check_rules(configuration: Configuration, *, aws_parity: bool) -> None:
+    """Raises what Lambda answers to a configuration that the model admits and Lambda does not.
+
+    `aws_parity` allows SnapStart for the runtimes on AWS's list only, not for all that this server can freeze.
+    """
     _check_limits(configuration)
     _check_environment(configuration.environment)
     if configuration.package_type != "Zip":
@@ -127,7 +132,7 @@ def check_rules(configuration: Configuration) -> None:
         raise refuse("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
     _check_runtime(configuration.runtime)
     if configuration.snap_start_apply_on == "PublishedVersions":
-        _check_snap_start(configuration)
+        _check_snap_start(configuration, aws_parity)
 
 
 def _check_limits(configuration: Configuration) -> None:
@@ -175,9 +180,10 @@ def _check_environment(variables: Mapping[str, str]) -> None:
         )
 
 
-def _check_snap_start(configuration: Configuration) -> None:
+def _check_snap_start(configuration: Configuration, aws_parity: bool) -> None:
     runtime = str(configuration.runtime)
-    if not runtime.startswith(_SNAP_START_RUNTIMES):
+    listed = _AWS_SNAP_START.fullmatch(runtime) if aws_parity else runtime.startswith(_SNAP_START_RUNTIMES)
+    if not listed:
         raise refuse(f"{runtime} is not supported for SnapStart enabled functions.")
     if configuration.ephemeral_storage > _SNAP_START_STORAGE:
         raise refuse(

@@ -39,13 +39,14 @@ class Fleet(Generic[E]):
     """The environments of one version (or of one state of $LATEST).
 
     `idle` has the one used last at its end, each with the monotonic time of its return. `waiting` are the calls in
-    line. `retired` fleets take no environment back.
+    line. `provisioned` environments are kept, whether they are idle or not. `retired` fleets take no environment back.
     """
 
     configuration: Configuration
     key: tuple[str, str, str]
     idle: deque[tuple[float, E]] = field(default_factory=deque)
     waiting: deque[asyncio.Future[E]] = field(default_factory=deque)
+    provisioned: set[E] = field(default_factory=set)
     retired: bool = False
 
 
@@ -55,7 +56,8 @@ class Assignment(Generic[E]):
     `make(configuration, request_id)` makes an environment that is ready for its first invocation, or raises; the
     error reaches the call for which it was made, unless that call was served meanwhile. `alive` says of an idle
     environment whether its process still runs. At most `limit` environments exist at one time. An environment is closed
-    after `idle_timeout_s` without a call; 0 closes it after every call, so that each call gets a fresh one.
+    after `idle_timeout_s` without a call; 0 closes it after every call, so that each call gets a fresh one. `lost` is
+    called where a provisioned environment has ended.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Assignment(Generic[E]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._making: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.Task[None] | None = None
+        self.lost: Callable[[Configuration], None] = lambda configuration: None
 
     @property
     def count(self) -> int:
@@ -83,8 +86,7 @@ class Assignment(Generic[E]):
 
     def start(self) -> None:
         """Begins to close idle environments; needs a running loop."""
-        if self._idle_timeout_s > 0:
-            self._reaper = asyncio.create_task(self._reap_forever())
+        self._reaper = asyncio.create_task(self._reap_forever())
 
     def fleet(self, configuration: Configuration) -> Fleet[E]:
         """The fleet of `configuration`; a changed $LATEST retires the fleet of its former state."""
@@ -113,7 +115,7 @@ class Assignment(Generic[E]):
             environment = fleet.idle.pop()[1]
             if self._alive(environment):
                 return environment
-            self.discard(environment)
+            self._drop(fleet, environment)
         self._reserve()
         turn: asyncio.Future[E] = asyncio.get_running_loop().create_future()
         fleet.waiting.append(turn)
@@ -132,10 +134,45 @@ class Assignment(Generic[E]):
 
     def give_back(self, fleet: Fleet[E], environment: E, *, usable: bool) -> None:
         """Takes an environment back after a call; `usable` says whether it may serve another."""
-        if not usable or fleet.retired or self._idle_timeout_s == 0:
-            self.discard(environment)
+        if not usable or fleet.retired or (self._idle_timeout_s == 0 and environment not in fleet.provisioned):
+            self._drop(fleet, environment)
         else:
             self._offer(fleet, environment)
+
+    def _drop(self, fleet: Fleet[E], environment: E) -> None:
+        if environment in fleet.provisioned:
+            fleet.provisioned.discard(environment)
+            if not fleet.retired:
+                self.lost(fleet.configuration)
+        self.discard(environment)
+
+    async def provision(
+        self, fleet: Fleet[E], count: int, make: Callable[[Configuration], Awaitable[E]], *, at_once: int = 4
+    ) -> None:
+        """Brings the environments that the fleet keeps to `count`; the first that cannot be made ends this.
+
+        What is too many becomes ordinary. Raises what `make` raises, and ServiceError at the limit.
+        """
+        while len(fleet.provisioned) > count:
+            fleet.provisioned.pop()
+        while (missing := count - len(fleet.provisioned)) > 0 and not fleet.retired:
+            making = [self._provide(fleet, make) for _ in range(min(missing, at_once))]
+            errors = [one for one in await asyncio.gather(*making, return_exceptions=True) if one is not None]
+            if errors:
+                raise errors[0]
+
+    async def _provide(self, fleet: Fleet[E], make: Callable[[Configuration], Awaitable[E]]) -> None:
+        self._reserve()
+        try:
+            environment = await make(fleet.configuration)
+        except BaseException:
+            self._count -= 1
+            raise
+        if fleet.retired:
+            self.discard(environment)
+            return
+        fleet.provisioned.add(environment)
+        self._offer(fleet, environment)
 
     def discard(self, environment: E) -> None:
         """Closes an environment in the background and frees its place."""
@@ -179,11 +216,17 @@ class Assignment(Generic[E]):
     def _reserve(self) -> None:
         """Counts one more environment; at the limit the one that is idle for longest makes room."""
         if self._count >= self._limit:
-            idle = [fleet for fleet in self._fleets.values() if fleet.idle]
+            idle = [
+                (since, fleet, environment)
+                for fleet in self._fleets.values()
+                for since, environment in fleet.idle
+                if environment not in fleet.provisioned
+            ]
             if not idle:
                 raise throttled(self._limit)
-            oldest = min(idle, key=lambda fleet: fleet.idle[0][0])
-            self.discard(oldest.idle.popleft()[1])
+            since, fleet, environment = min(idle, key=lambda one: one[0])
+            fleet.idle.remove((since, environment))
+            self.discard(environment)
         self._count += 1
 
     async def _make_for(self, fleet: Fleet[E], request_id: str, turn: asyncio.Future[E]) -> None:
@@ -225,16 +268,31 @@ class Assignment(Generic[E]):
 
     async def _reap_forever(self) -> None:
         shortest, longest = REAP_PERIOD_S
-        period = min(longest, max(shortest, self._idle_timeout_s * REAP_SHARE))
+        period = min(longest, max(shortest, self._idle_timeout_s * REAP_SHARE)) if self._idle_timeout_s else longest
         while True:
             await asyncio.sleep(period)
             self.reap(time.monotonic() - self._idle_timeout_s)
 
     def reap(self, before: float) -> None:
-        """Closes environments that are idle since before the monotonic time `before`."""
+        """Closes environments that are idle since before the monotonic time `before`; misses provisioned ones that
+        ended."""
         for fleet in self._fleets.values():
+            if fleet.provisioned:
+                self._reap_around(fleet, before)
+                continue
             while fleet.idle and fleet.idle[0][0] < before:
                 self.discard(fleet.idle.popleft()[1])
+
+    def _reap_around(self, fleet: Fleet[E], before: float) -> None:
+        kept = deque[tuple[float, E]]()
+        for since, environment in fleet.idle:
+            if environment in fleet.provisioned and not self._alive(environment):
+                self._drop(fleet, environment)
+            elif since < before and environment not in fleet.provisioned:
+                self.discard(environment)
+            else:
+                kept.append((since, environment))
+        fleet.idle = kept
 
 
 def throttled(limit: int) -> ServiceError:

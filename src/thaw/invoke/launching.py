@@ -32,13 +32,19 @@ class SandboxTaking(Protocol):
 
 
 class Launching:
-    """Starts runtimes afresh. `init_limit_s` bounds the first try of an on-demand Init."""
+    """Starts runtimes afresh.
 
-    def __init__(self, preparing: Preparing, pool: SandboxTaking, logs: Path, *, init_limit_s: float) -> None:
+    `init_limit_s` bounds the first try of an on-demand Init, `provisioned_limit_s` an Init ahead of calls.
+    """
+
+    def __init__(
+        self, preparing: Preparing, pool: SandboxTaking, logs: Path, *, init_limit_s: float, provisioned_limit_s: float
+    ) -> None:
         self._preparing = preparing
         self._pool = pool
         self._logs = logs
         self._init_limit_s = init_limit_s
+        self._provisioned_limit_s = provisioned_limit_s
 
     def log(self, configuration: Configuration) -> LogStream:
         """The log stream of a new environment."""
@@ -59,6 +65,15 @@ class Launching:
         except EnvironmentFailure as failure:
             failure.log_tail = log.tail()
             raise
+
+    async def provisioned(self, configuration: Configuration) -> Environment:
+        """An environment that is initialised before anybody calls; raises as `fresh`, after one try.
+
+        Its Init has as long as that of a snapshot (Lambda: 130 s, or the function's timeout if that is longer).
+        """
+        settings = await self._preparing.settings(configuration, "provisioned-concurrency")
+        limit_s = max(self._provisioned_limit_s, settings.timeout_s)
+        return await self._launch(settings, self.log(configuration), limit_s)
 
     async def _launch(
         self, settings: FunctionSettings, log: LogStream, limit_s: float, request_id: str = ""
