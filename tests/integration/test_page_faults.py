@@ -117,6 +117,7 @@ def expected() -> dict[str, Any]:
         "last": (24 << 20) - 4096,
         "given_back": [0, 0, 5 << 20],
         "child": 0,
+        "children": [0] * 40,
         "moved": [16 << 20, (18 << 20) - 4096, 0],
         "digest": digest.hexdigest(),
     }
@@ -204,3 +205,35 @@ async def test_without_userfaultfd_everything_is_loaded_first(tmp_path: Path) ->
 def _request(box: harness.Box) -> harness.CloneRequest:
     launched = box.launched
     return harness.CloneRequest(launched.pidfd, launched.function_end, box.log_fd, None, 200993, 200993, b"")
+
+
+async def test_children_that_ended_are_let_go(tmp_path: Path) -> None:
+    async with frozen(tmp_path, "lazy_memory") as made:
+        resident = await made.resident(Source(made.layout.memory))
+        most = 0
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, len(os.listdir(f"/proc/{made.faults.pid}/fd")))
+                await asyncio.sleep(0.002)
+
+        before = len(os.listdir(f"/proc/{made.faults.pid}/fd"))
+        watching = asyncio.create_task(watch())
+        _, answer = await harness.thawed(_Cloner(resident), await made.box("clone"), b"")
+        watching.cancel()
+        assert answer == {"found": expected()}
+        assert most <= before + 10
+
+
+async def test_more_news_than_the_socket_holds_arrive_in_order(tmp_path: Path) -> None:
+    async with frozen(tmp_path, "lazy_memory") as made:
+        os.kill(made.faults.pid, signal.SIGSTOP)
+        try:
+            resident = await made.resident(Source(made.layout.memory))
+            for _ in range(2000):
+                made.faults.arrived(resident._image, [0])
+        finally:
+            os.kill(made.faults.pid, signal.SIGCONT)
+        _, answer = await harness.thawed(_Cloner(resident), await made.box("clone"), b"")
+        assert answer == {"found": expected()}

@@ -63,6 +63,13 @@ class Wanted(msgspec.Struct, tag=True, array_like=True, frozen=True):
     piece: int
 
 
+class Broken(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """A clone's pages cannot be served (errno); it is left waiting, and has to be ended."""
+
+    clone: int
+    error: int
+
+
 class Touched(msgspec.Struct, tag=True, array_like=True, frozen=True):
     """Answer to Report: addresses of pages, in the order in which they were touched; odd where they were written, too.
 
@@ -74,7 +81,7 @@ class Touched(msgspec.Struct, tag=True, array_like=True, frozen=True):
 
 
 ToServer = Image | Arrived | Serve | Ended | Forget | Report
-ToWorker = Wanted | Touched
+ToWorker = Wanted | Touched | Broken
 PACKET_LIMIT = 1 << 16
 WINDOW = 16 * 4096
 """Bytes given at one fault at most: what lies behind a page is often wanted next."""

@@ -15,6 +15,7 @@ import ctypes
 import errno
 import mmap
 import os
+import resource
 import select
 import signal
 import socket
@@ -28,6 +29,7 @@ from thaw.restore import page_fault_messages as messages
 from thaw.restore import userfaultfd
 
 _PAGE: Final = 4096
+_RETRY_S: Final = 0.001
 _EXTENT = struct.Struct("=QQQ")
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -107,16 +109,22 @@ class PageFaultServer:
         self._images: dict[int, MemoryImage] = {}
         self._clones: dict[int, Clone] = {}
         """By descriptor of the userfaultfd."""
+        self._again: list[tuple[Clone, int, bool]] = []
+        """Faults (clone, address, only a first write) that found the memory being changed."""
 
     def run(self) -> None:
         """Serve."""
         while True:
-            for descriptor, _ in self._poll.poll():
+            for descriptor, _ in self._poll.poll(_RETRY_S if self._again else None):
                 if descriptor == self._control.fileno():
                     if not self._obey():
                         return
                 elif descriptor in self._clones:
                     self._serve(self._clones[descriptor])
+            again, self._again = self._again, []
+            for clone, address, protected in again:
+                if clone.faults in self._clones:
+                    self._answer(clone, address, protected)
 
     # -- the worker --
 
@@ -173,26 +181,42 @@ class PageFaultServer:
     # -- the clones --
 
     def _serve(self, clone: Clone) -> None:
-        for event in userfaultfd.read_events(clone.faults):
-            if event.kind == userfaultfd.PAGEFAULT:
-                self._fault(clone, event)
-            elif event.kind == userfaultfd.FORK:
-                self._add(_child(clone, event.child))
-            elif event.kind == userfaultfd.REMAP:
-                _moved(clone, event.first, event.second, event.third)
-            elif event.kind in (userfaultfd.REMOVE, userfaultfd.UNMAP):
-                clone.given_back.append((event.first, event.second))
+        try:
+            for event in userfaultfd.read_events(clone.faults):
+                self._handle(clone, event)
+        except OSError as error:  # for example no descriptor left for a child's
+            self._give_up(clone, error.errno or errno.EIO)
 
-    def _fault(self, clone: Clone, event: userfaultfd.Event) -> None:
-        if clone.record and event.writes:
-            clone.written.add(event.address)
-        if event.protected:
-            error = userfaultfd.allow_write(clone.faults, event.address, _PAGE)
+    def _handle(self, clone: Clone, event: userfaultfd.Event) -> None:
+        if event.kind == userfaultfd.PAGEFAULT:
+            if clone.record and event.writes:
+                clone.written.add(event.address)
+            self._answer(clone, event.address, event.protected)
+        elif event.kind == userfaultfd.FORK:
+            self._drop_ended(clone.number)
+            self._add(_child(clone, event.child))
+        elif event.kind == userfaultfd.REMAP:
+            _moved(clone, event.first, event.second, event.third)
+        elif event.kind in (userfaultfd.REMOVE, userfaultfd.UNMAP):
+            clone.given_back.append((event.first, event.second))
+
+    def _drop_ended(self, number: int) -> None:
+        """Let go of children that have ended; nothing else tells us."""
+        for each in [found for found in self._clones.values() if found.number == number]:
+            if userfaultfd.has_ended(each.faults):
+                self._remove(each)
+
+    def _answer(self, clone: Clone, address: int, protected: bool) -> None:
+        if protected:
+            error = userfaultfd.allow_write(clone.faults, address, _PAGE)
             if error == errno.EAGAIN:
-                self._serve(clone)
-                self._fault(clone, event)
+                self._again.append((clone, address, True))
             return
-        self._give(clone, event.address)
+        self._give(clone, address)
+
+    def _give_up(self, clone: Clone, error: int) -> None:
+        """The clone keeps waiting for its page, until the worker has ended it; nobody else is harmed."""
+        self._control.send(messages.encode(messages.Broken(clone.number, error)))
 
     def _give(self, clone: Clone, address: int) -> None:
         """Answer one fault, now or when its piece has arrived."""
@@ -220,12 +244,11 @@ class PageFaultServer:
 
     def _account(self, clone: Clone, address: int, error: int) -> None:
         if error == errno.EAGAIN:
-            self._serve(clone)
-            self._give(clone, address)
+            self._again.append((clone, address, False))
         elif error == 0:
             clone.touched.append(address)
         elif error not in (errno.ENOENT, errno.ESRCH):  # unmapped meanwhile, or the process is gone
-            raise OSError(error, f"page {address:#x} of clone {clone.number}: {os.strerror(error)}")
+            self._give_up(clone, error)
 
     def _want(self, clone: Clone, piece: int, address: int) -> None:
         first = piece not in clone.waiting
@@ -258,6 +281,8 @@ def main() -> None:
     """Entry point: the argument is the number of the control socket's descriptor."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with socket.socket(fileno=int(sys.argv[1])) as control:
         PageFaultServer(control).run()
 

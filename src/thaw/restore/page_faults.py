@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ class PageFaults:
         self._wanted: dict[int, Callable[[int], None]] = {}
         self._served: dict[int, _Served] = {}
         self._reports: dict[int, asyncio.Future[list[int]]] = {}
+        self._outbox: deque[tuple[bytes, list[int]]] = deque()
+        """Messages, with copies of their descriptors, that the socket had no room for."""
         self._dead = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -210,10 +213,35 @@ class PageFaults:
     # -- the process --
 
     def _send(self, message: messages.ToServer, descriptors: Sequence[int] = ()) -> None:
+        """Send, or keep until the process has read what it was sent before; the order stays."""
+        packet = messages.encode(message)
+        if self._outbox or not self._sent(packet, descriptors):
+            if not self._outbox:
+                self._loop.add_writer(self._control.fileno(), self._flush)
+            self._outbox.append((packet, [os.dup(descriptor) for descriptor in descriptors]))
+
+    def _sent(self, packet: bytes, descriptors: Sequence[int]) -> bool:
         try:
-            socket.send_fds(self._control, [messages.encode(message)], descriptors)
+            socket.send_fds(self._control, [packet], descriptors)
+        except BlockingIOError:
+            return False
         except OSError as error:
             raise RestoreFailed(f"The page-fault server is gone ({error}).", step="page-fault server") from error
+        return True
+
+    def _flush(self) -> None:
+        try:
+            while self._outbox and self._sent(*self._outbox[0]):
+                self._discard(self._outbox.popleft())
+        except RestoreFailed:
+            self._died()
+        if not self._outbox:
+            self._loop.remove_writer(self._control.fileno())
+
+    @staticmethod
+    def _discard(kept: tuple[bytes, list[int]]) -> None:
+        for descriptor in kept[1]:
+            os.close(descriptor)
 
     def _readable(self) -> None:
         while not self._dead:
@@ -231,6 +259,11 @@ class PageFaults:
             self._heard(messages.decode_for_worker(data), descriptors)
 
     def _heard(self, message: messages.ToWorker, descriptors: list[int]) -> None:
+        if isinstance(message, messages.Broken):
+            if message.clone in self._served:
+                _logger.error("A page of an environment cannot be served (%s), so it ends.", os.strerror(message.error))
+                self._stop(message.clone)
+            return
         if isinstance(message, messages.Wanted):
             if (wanted := self._wanted.get(message.image)) is not None:
                 wanted(message.piece)
@@ -243,8 +276,13 @@ class PageFaults:
 
     def _died(self) -> None:
         """Stop every clone that could still miss a page; we hold their userfaultfds, so none of them has gone on."""
+        if self._dead:
+            return
         self._dead = True
         self._loop.remove_reader(self._control.fileno())
+        self._loop.remove_writer(self._control.fileno())
+        while self._outbox:
+            self._discard(self._outbox.popleft())
         if self._served:
             _logger.error("The page-fault server ended; %d environments are stopped with it.", len(self._served))
         for number in self._served:

@@ -174,6 +174,7 @@ class Resident:
         self._filled: set[int] = set()
         """Addresses of pages that were filled because calls touched them."""
         self._learning = _LEARNING
+        self._eager = 0
         self._live = 0
         self._tasks: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -278,6 +279,7 @@ class Resident:
         if filled < eager:
             raise RestoreFailed("The memory image is shorter than its manifest says.", step="image")
         await self.template.settle()
+        self._eager = eager
         self.template.expect_writes([(address, size) for address, size in self.template.facts.get("written", ())])
         if sum(size for _, size, _ in read_extents(plan)) <= eager:
             self._complete = True
@@ -322,8 +324,8 @@ class Resident:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that it takes."""
-        return self.template.size
+        """Bytes of memory that it takes: the image, and what the template holds of it."""
+        return self.template.size + (self.template.size if self._complete else self._eager)
 
     @property
     def usable(self) -> bool:

@@ -16,6 +16,7 @@ _BATCH: Final = 64
 _EVENT = struct.Struct("=B7xQQQ")
 _COPY = struct.Struct("=QQQQq")  # to, from, size, mode, copied
 _ZERO = struct.Struct("=QQQq")  # address, size, mode, zeroed
+_NEVER_MAPPED: Final = 4096  # below vm.mmap_min_addr; also the size of a page
 _UFFDIO_COPY: Final = 0xC028AA03
 _UFFDIO_ZEROPAGE: Final = 0xC020AA04
 _UFFDIO_WRITEPROTECT: Final = 0xC018AA06
@@ -97,3 +98,8 @@ def zero(descriptor: int, address: int, size: int) -> int:
 def allow_write(descriptor: int, address: int, size: int) -> int:
     """Let a write go on that was told as a fault; 0, or the errno."""
     return _ioctl(descriptor, _UFFDIO_WRITEPROTECT, bytearray(_PROTECT.pack(address, size, 0)))
+
+
+def has_ended(descriptor: int) -> bool:
+    """Whether the memory behind a userfaultfd is gone; asked by filling a page that no process has."""
+    return zero(descriptor, _NEVER_MAPPED, _NEVER_MAPPED) == errno.ESRCH
