@@ -113,7 +113,7 @@ class Traces:
         """Looks at the server's process tree."""
         pids = [server, *descendants(server)]
         groups = frozenset(path for pid in pids for path in _groups_of(pid))
-        return cls(frozenset((pid, start_of(pid)) for pid in pids), groups, frozenset(_links_of(server)))
+        return cls(frozenset((pid, start_of(pid)) for pid in pids), groups, frozenset(links_of(server)))
 
     def left(self) -> list[str]:
         """What of it is still there."""
@@ -180,7 +180,7 @@ def _groups_of(pid: int) -> Iterator[Path]:
             yield from (path for root in find_layout().roots() if (path := root / match[1]).exists())
 
 
-def _links_of(server: int) -> Iterator[str]:
+def links_of(server: int) -> Iterator[str]:
     """A server holds the abstract socket thaw-network-<n> for its link thaw<n>."""
     sockets = {_target(entry) for entry in Path(f"/proc/{server}/fd").iterdir()}
     for line in Path("/proc/net/unix").read_text().splitlines():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sandboxes import call, is_root, running, workshop
+from serving import links_of
 from thaw.environment.cgroup import PREFIX, find_layout
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not is_root(), reason="sandboxes need root")]
@@ -41,14 +41,14 @@ class Traces:
 
 
 def traces(server: int) -> Traces:
-    """Of the server with process number `server`: its own groups, its link (the highest slot), and all below it."""
+    """Of the server with process number `server`: its own groups, its link, and all below it."""
     pids = {pid for group in groups() for file in group.rglob("cgroup.procs") for pid in numbers(file)}
     pids = {pid for pid in pids if is_below(pid, server)}
     names = {
         group.name for group in groups() if pids & {n for file in group.rglob("cgroup.procs") for n in numbers(file)}
     }
     own = frozenset(group for group in groups() if group.name in names)
-    link = max((name for name in os.listdir("/sys/class/net") if re.fullmatch(r"thaw\d+", name)), default="")
+    (link,) = links_of(server)
     inside = frozenset(name for pid in pids for name in namespaces_of(pid)) - frozenset(namespaces_of(os.getpid()))
     return Traces(own, link, frozenset(pids) | frozenset(children(server)), inside)
 
