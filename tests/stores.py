@@ -69,7 +69,9 @@ class Valkey:
             self._until_ready(client)
             if self._cluster:
                 client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-                until_true(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is ready")
+                until_true(
+                    lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is ready"
+                )
 
     def _until_ready(self, client: redis.Redis) -> None:
         while True:

@@ -13,10 +13,13 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from thaw.errors import ConfigurationError
+
+
+DEFAULT_L1_BYTES = 10 << 30
 
 
 def default_state_dir() -> Path:
@@ -28,6 +31,10 @@ def default_state_dir() -> Path:
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
+
+
+def _folder_or_bucket(text: str) -> str:
+    return text if text.startswith("s3://") else str(_absolute(Path(text)))
 
 
 def _private_network(text: str) -> str:
@@ -44,8 +51,19 @@ class Settings(BaseSettings):
 
     state_dir: Annotated[Path, AfterValidator(_absolute)] = Field(default_factory=default_state_dir)
     """Folder of the catalog, logs, keys, runtimes and, by default, the origin; made with mode 0700."""
-    origin: Annotated[Path, AfterValidator(_absolute)] | None = None
-    """Folder of code packages and snapshots (tier L3); None means `state_dir`/origin."""
+    origin: Annotated[str, BeforeValidator(str), AfterValidator(_folder_or_bucket)] | None = None
+    """Where code packages and snapshots are kept (tier L3): a folder, or s3://bucket/prefix?endpoint=https://host for
+    any S3-compatible store. None means `state_dir`/origin."""
+    l1_bytes: int | None = Field(default=None, ge=0)
+    """Bytes of the chunk cache on this worker's disk (tier L1, `state_dir`/l1); 0: none. None means 10 GiB before a
+    bucket and none before a folder, which is as near."""
+    l2_url: str | None = Field(default=None, pattern=r"^((redis|rediss)(\+cluster)?://|unix://)\S+$")
+    """Redis or Valkey server that the workers of a zone share as a chunk cache (tier L2): redis://host:port, or
+    redis+cluster://host:port for a cluster. None: no L2."""
+    zone: str = Field(default="default", pattern=r"^[A-Za-z0-9-]{1,64}$")
+    """Zone of this worker; workers of different zones that share an L2 server keep chunks of their own there."""
+    kms_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+/?$")
+    """KMS server for functions with a KMSKeyArn; None: AWS's own, in the region of the key."""
 
     host: str = "127.0.0.1"
     """Address on which the Lambda API listens."""
@@ -102,8 +120,20 @@ class Settings(BaseSettings):
 
     @property
     def origin_dir(self) -> Path:
-        """Folder of the origin, whether set or defaulted."""
-        return self.origin or self.state_dir / "origin"
+        """Folder of the origin, whether set or defaulted; of no meaning where the origin is a bucket."""
+        return Path(self.origin) if self.origin is not None else self.state_dir / "origin"
+
+    @property
+    def origin_bucket(self) -> str | None:
+        """The s3:// URL of the origin; None where it is a folder."""
+        return self.origin if self.origin is not None and self.origin.startswith("s3://") else None
+
+    @property
+    def l1_capacity(self) -> int:
+        """Bytes of the chunk cache on disk, whether set or defaulted."""
+        if self.l1_bytes is not None:
+            return self.l1_bytes
+        return 0 if self.origin_bucket is None else DEFAULT_L1_BYTES
 
 
 def read_settings(**given: Any) -> Settings:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -65,13 +65,15 @@ class Section:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A whole snapshot. `facts` is the engine's: what a worker must have to restore it (None, bool, int, float,
-    str, bytes, and lists and dicts of these)."""
+    str, bytes, and lists and dicts of these). `key_name` names the KMS key under which it is sealed; it stands in the
+    envelope."""
 
     snapshot_key: str
     facts: Mapping[str, Any]
     plan: Section
     memory: Section
     disk: Section
+    key_name: str = field(default="", compare=False)
 
     @property
     def sections(self) -> dict[str, Section]:
@@ -177,7 +179,7 @@ def open_manifest(snapshot_key: str, envelope: ManifestEnvelope, data_key: bytes
         raise _malformed(snapshot_key, "it was altered, or belongs to another snapshot or key") from None
     try:
         document = msgspec.msgpack.decode(plaintext, type=_Document)
-        return _manifest(document, envelope.chunk_ids)
+        return _manifest(document, envelope)
     except (msgspec.MsgspecError, ValueError, IndexError) as error:
         raise _malformed(snapshot_key, f"its content is not a manifest ({error})") from error
 
@@ -191,13 +193,15 @@ def _encode(manifest: Manifest, ids: Sequence[str]) -> bytes:
     return msgspec.msgpack.encode(_Document(manifest.snapshot_key, dict(manifest.facts), **sections))
 
 
-def _manifest(document: _Document, ids: Sequence[str]) -> Manifest:
+def _manifest(document: _Document, envelope: ManifestEnvelope) -> Manifest:
+    ids = envelope.chunk_ids
     return Manifest(
         snapshot_key=document.snapshot_key,
         facts=document.facts,
         plan=_section(document.plan, ids),
         memory=_section(document.memory, ids),
         disk=_section(document.disk, ids),
+        key_name=envelope.key_name,
     )
 
 

@@ -76,7 +76,7 @@ class Bucket:
         self._limit = limit
         self._root = "/".join(part for part in (address.prefix, folder) if part)
         self._store = _store(address)
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="thaw-l3")
+        self.threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="thaw-l3")
 
     async def get(self, id: str) -> bytes:
         """The content of `id`, as `ChunkStore.get`."""
@@ -85,7 +85,7 @@ class Bucket:
     async def fetch(self, id: str, use: Use[Result]) -> Result:
         """What `use` makes of `id`, as `ChunkStore.fetch`."""
         content = await self._read(self._path(id), id)
-        return await in_thread(self._threads, lambda: use(content))
+        return await in_thread(self.threads, lambda: use(content))
 
     async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
         """Stores `id`, as `ChunkStore.put`; the bucket has it for good when this returns."""
@@ -134,7 +134,7 @@ class Bucket:
 
     def close(self) -> None:
         """Ends the threads."""
-        self._threads.shutdown()
+        self.threads.shutdown()
 
     def _path(self, id: str) -> str:
         return f"{self._root}/{check_name(id)[:2]}/{id}"

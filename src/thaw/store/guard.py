@@ -7,12 +7,25 @@ import errno
 import fcntl
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 from thaw.store.durable import FILE_MODE, make_folder
 
 RETRY_S = 0.005
+
+
+class Guarding(Protocol):
+    """Keeps savers and sweepers of one origin apart."""
+
+    def saving(self) -> AbstractAsyncContextManager[None]:
+        """Held together with other savers."""
+        ...
+
+    def sweeping(self) -> AbstractAsyncContextManager[None]:
+        """Held alone."""
+        ...
 
 
 class Guard:

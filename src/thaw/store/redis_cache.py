@@ -44,7 +44,7 @@ class RedisCache:
         self._limit = limit
         self._client = _client(url, limit_s)
         self._shown = _without_password(url)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="thaw-l2")
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="thaw-l2")
 
     async def get(self, id: str) -> bytes:
         """The content of `id`, as `ChunkStore.get`."""
@@ -53,7 +53,7 @@ class RedisCache:
     async def fetch(self, id: str, use: Use[Result]) -> Result:
         """What `use` makes of `id`, as `ChunkStore.fetch`."""
         key = self._key(id)
-        return await in_thread(self._threads, lambda: use(memoryview(self._read(key, id))))
+        return await in_thread(self.threads, lambda: use(memoryview(self._read(key, id))))
 
     async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
         """Stores `content`, as `ChunkStore.put`."""
@@ -82,7 +82,7 @@ class RedisCache:
 
     def close(self) -> None:
         """Ends the threads and connections."""
-        self._threads.shutdown()
+        self.threads.shutdown()
         self._client.close()
 
     def _key(self, id: str) -> str:
@@ -99,7 +99,7 @@ class RedisCache:
         return cast(bytes, content)
 
     async def _ask(self, command: Callable[[Any], Answer]) -> Answer:
-        return await in_thread(self._threads, lambda: self._answer(command))
+        return await in_thread(self.threads, lambda: self._answer(command))
 
     def _answer(self, command: Callable[[Any], Answer]) -> Answer:
         """Turns the client's errors into the store's."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from thaw.chunk import (
@@ -20,6 +20,7 @@ from thaw.chunk import (
     ChunkPlace,
     KeyService,
     Manifest,
+    ManifestEnvelope,
     Pieces,
     SealedChunk,
     Section,
@@ -30,40 +31,73 @@ from thaw.chunk import (
     seal_manifest,
 )
 from thaw.errors import ChunkNotFound, NotAuthentic, StoreError
-from thaw.store.chunk_store import ListedStore
-from thaw.store.guard import Guard
-from thaw.store.threads import in_thread
+from thaw.store.chunk_store import ChunkStore, ListedStore
+from thaw.store.guard import Guarding
+from thaw.store.key_ring import KeyRing
+from thaw.store.threads import Buffers, in_thread
+from thaw.store.tiered import Tiered
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 LANES = 8
-"""Chunks in flight at once, in either direction."""
+"""Chunks that are written or checked at once."""
+READERS = 32
+"""Chunks that are read at once: an origin that takes 36 ms for each gives 24 MiB in two rounds."""
+CONFIRM_S = 10.0
+"""Seconds for which KMS is not asked again whether a key may be used."""
+
+
+@dataclass(slots=True)
+class Verified:
+    """Ids of a snapshot's chunks, by what came of opening them."""
+
+    sound: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+    damaged: set[str] = field(default_factory=set)
 
 
 class SnapshotStore:
     """Saves and loads snapshots over a store of chunks and a store of manifests (names: snapshot keys)."""
 
-    def __init__(self, chunks: ListedStore, manifests: ListedStore, keys: KeyService, guard: Guard) -> None:
-        self._chunks = chunks
+    def __init__(
+        self,
+        chunks: ListedStore,
+        manifests: ListedStore,
+        keys: KeyService | KeyRing,
+        guard: Guarding,
+        *,
+        confirm_s: float = CONFIRM_S,
+    ) -> None:
+        self.chunks = chunks if isinstance(chunks, Tiered) else Tiered(chunks)
         self._manifests = manifests
-        self._keys = keys
+        self._keys = keys if isinstance(keys, KeyRing) else KeyRing(keys)
         self._guard = guard
+        self._confirm_s = confirm_s
+        self._confirmed: dict[str, float] = {}
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="thaw-seal")
-        self._buffers = threading.local()
+        self._buffers = Buffers(CHUNK_SIZE)
 
     async def save(
-        self, snapshot_key: str, plan: bytes, memory_fd: int, disk: bytes, facts: Mapping[str, Any]
+        self,
+        snapshot_key: str,
+        plan: bytes,
+        memory_fd: int,
+        disk: bytes,
+        facts: Mapping[str, Any],
+        kms_key_arn: str | None = None,
     ) -> Manifest:
-        """Stores a snapshot; it is durable when this returns. `memory_fd` (any file) must not change meanwhile.
+        """Stores a snapshot under a KMS key, or the default one; it is durable in the origin when this returns.
 
-        Raises `StoreFull` or `StoreUnavailable`; then nothing that this save has added is left.
+        `memory_fd` (any file) must not change meanwhile. Raises `StoreFull`, `StoreUnavailable`, or `ServiceError`
+        where KMS refuses; then nothing that this save has added is left.
         """
         added: set[str] = set()
         try:
             async with self._guard.saving():
                 replaced = await self._references(snapshot_key)
-                manifest = await self._save_chunks(snapshot_key, (plan, memory_fd, disk), facts, added)
-                await self._save_manifest(manifest)
+                key = self._keys.key(kms_key_arn)
+                manifest = await self._save_chunks(snapshot_key, (plan, memory_fd, disk), facts, key, added)
+                await self._save_manifest(manifest, key)
         except BaseException:
             await self._undo(added)
             raise
@@ -71,21 +105,35 @@ class SnapshotStore:
             await self._sweep(unused)
         return manifest
 
-    async def load_manifest(self, snapshot_key: str) -> Manifest:
-        """The manifest of a snapshot.
+    async def load_manifest(self, snapshot_key: str, kms_key_arn: str | None = None) -> Manifest:
+        """The manifest of a snapshot, which must be sealed under this KMS key, or the default one.
+
+        The caller says which key it has to be: a manifest names its own, but whoever can write to the origin could put
+        one there that is sealed under a key of theirs.
 
         Raises `ChunkNotFound` if there is none, `NotAuthentic` if it was altered or is not this snapshot's or this
-        key's, `StoreUnavailable`, or `StoreError` if a newer version of Thaw wrote it.
+        key's, `StoreUnavailable`, `ServiceError` where KMS refuses, or `StoreError` if a newer Thaw wrote it.
         """
-        sealed = await self._manifests.get(snapshot_key)
-        envelope = read_envelope(snapshot_key, sealed)
-        if envelope.key_name != self._keys.name:
+        envelope = read_envelope(snapshot_key, await self._manifests.get(snapshot_key))
+        key = self._keys.key(kms_key_arn)
+        if envelope.key_name != key.name:
             raise NotAuthentic(
                 f"The snapshot {snapshot_key} was sealed under {envelope.key_name}, and this server has "
-                f"{self._keys.name}: put the right key in place, or publish the version again."
+                f"{key.name}: put the right key in place, or publish the version again."
             )
-        data_key = await self._keys.unwrap(envelope.wrapped_key, _context(snapshot_key))
+        data_key = await key.unwrap(envelope.wrapped_key, _context(snapshot_key))
+        self._confirmed[snapshot_key] = time.monotonic()
         return await self._in_thread(lambda: open_manifest(snapshot_key, envelope, data_key))
+
+    async def confirm_key(self, manifest: Manifest, kms_key_arn: str | None) -> None:
+        """Asks KMS whether the key may still be used, if it has not said so for a while.
+
+        A snapshot that is in memory already needs no key any more; without this a disabled key would take effect only
+        when it is loaded again. Raises as `load_manifest`.
+        """
+        if not kms_key_arn or time.monotonic() - self._confirmed.get(manifest.snapshot_key, 0.0) < self._confirm_s:
+            return
+        await self.load_manifest(manifest.snapshot_key, kms_key_arn)
 
     async def read_plan(self, manifest: Manifest) -> bytes:
         """The restore plan. Raises `ChunkNotFound`, `NotAuthentic`, `StoreUnavailable`."""
@@ -115,23 +163,22 @@ class SnapshotStore:
 
         async def load_piece(index: int) -> None:
             if (place := places.get(index)) is not None:
-                envelope = await self._chunks.get(place.id)
-                await self._in_thread(lambda: self._open(place, envelope, write))
+                await self._fetch(place, write)
             arrived(index)
 
         def write(place: ChunkPlace, piece: memoryview) -> None:
             _write_fully(into_fd, piece, place.index * CHUNK_SIZE)
 
-        await in_lanes(load_piece, pieces)
+        await in_lanes(load_piece, pieces, READERS)
 
-    async def save_facts(self, manifest: Manifest, facts: Mapping[str, Any]) -> None:
+    async def save_facts(self, manifest: Manifest, facts: Mapping[str, Any], kms_key_arn: str | None = None) -> None:
         """Replaces the facts of a stored snapshot; nothing happens where it was deleted meanwhile.
 
         Raises `StoreFull` or `StoreUnavailable`.
         """
         async with self._guard.saving():
             if await self._manifests.contains(manifest.snapshot_key):
-                await self._save_manifest(replace(manifest, facts=facts))
+                await self._save_manifest(replace(manifest, facts=facts), self._keys.key(kms_key_arn))
 
     async def delete(self, snapshot_key: str) -> None:
         """Destroys the manifest, and with it the wrapped data key, at once; then chunks that no other names."""
@@ -139,40 +186,46 @@ class SnapshotStore:
         await self._manifests.delete(snapshot_key)
         await self._sweep(ids)
 
-    async def drop_damaged(self, snapshot_key: str) -> int:
-        """Removes those chunks of a snapshot that do not open; returns how many.
+    async def drop_damaged(self, snapshot_key: str, kms_key_arn: str | None = None) -> int:
+        """Removes those chunks of a snapshot that do not open in the origin; returns how many.
 
         Equal chunks are stored once, so without this a new snapshot that has the same chunk would rely on the damaged
         one. Nothing is done where the manifest itself is gone or damaged. Raises `StoreUnavailable`.
         """
         try:
-            manifest = await self.load_manifest(snapshot_key)
+            manifest = await self.load_manifest(snapshot_key, kms_key_arn)
         except (ChunkNotFound, NotAuthentic):
             return 0
-        damaged: set[str] = set()
+        damaged = (await self.verify(manifest)).damaged
+        if damaged:
+            async with self._guard.sweeping():
+                await in_lanes(self.chunks.delete, damaged)
+        return len(damaged)
+
+    async def verify(self, manifest: Manifest, store: ChunkStore | None = None) -> Verified:
+        """Opens every chunk of a snapshot in the origin, or in one other tier, and says what is wrong."""
+        verified = Verified()
+        tier = self.chunks.inner if store is None else store
 
         async def check(place: ChunkPlace) -> None:
             try:
-                envelope = await self._chunks.get(place.id)
-                await self._in_thread(lambda: self._open(place, envelope, lambda *_: None))
+                await tier.fetch(place.id, lambda envelope: self._open(place, envelope, lambda *_: None))
+                verified.sound.add(place.id)
             except ChunkNotFound:
-                return
+                verified.missing.add(place.id)
             except NotAuthentic:
-                damaged.add(place.id)
+                verified.damaged.add(place.id)
 
-        for section in (manifest.plan, manifest.memory, manifest.disk):
-            await in_lanes(check, section.chunks)
-        if damaged:
-            async with self._guard.sweeping():
-                await in_lanes(self._chunks.delete, damaged)
-        return len(damaged)
+        places = {place.id: place for section in manifest.sections.values() for place in section.chunks}
+        await in_lanes(check, places.values())
+        return verified
 
     async def collect(self) -> int:
         """Removes chunks that no manifest names, such as those of a save that was killed; returns how many.
 
         A server calls this when it starts.
         """
-        return await self._sweep(await self._chunks.names())
+        return await self._sweep(await self.chunks.names())
 
     async def snapshot_keys(self) -> list[str]:
         """All snapshots that are stored."""
@@ -182,12 +235,21 @@ class SnapshotStore:
         """Ends the threads."""
         self._threads.shutdown()
 
+    async def envelope(self, snapshot_key: str) -> ManifestEnvelope:
+        """What a stored manifest says without any key; nothing of it is authenticated. Raises as `load_manifest`."""
+        return read_envelope(snapshot_key, await self._manifests.get(snapshot_key))
+
     async def _save_chunks(
-        self, snapshot_key: str, images: tuple[bytes, int, bytes], facts: Mapping[str, Any], added: set[str]
+        self,
+        snapshot_key: str,
+        images: tuple[bytes, int, bytes],
+        facts: Mapping[str, Any],
+        key: KeyService,
+        added: set[str],
     ) -> Manifest:
-        secret = await self._keys.chunk_secret()
+        secret = await key.chunk_secret()
         plan, memory, disk = [await self._save_section(Pieces(image), secret, added) for image in images]
-        return Manifest(snapshot_key=snapshot_key, facts=facts, plan=plan, memory=memory, disk=disk)
+        return Manifest(snapshot_key=snapshot_key, facts=facts, plan=plan, memory=memory, disk=disk, key_name=key.name)
 
     async def _save_section(self, pieces: Pieces, secret: bytes, added: set[str]) -> Section:
         places: list[ChunkPlace] = []
@@ -196,21 +258,21 @@ class SnapshotStore:
             sealed = await self._in_thread(lambda: self._seal(pieces, index, secret))
             if sealed is None:
                 return
-            if sealed.id not in added and not await self._chunks.contains(sealed.id):
+            if sealed.id not in added and not await self.chunks.contains(sealed.id):
                 added.add(sealed.id)
-                await self._chunks.put(sealed.id, sealed.envelope)
+                await self.chunks.put(sealed.id, sealed.envelope)
             places.append(ChunkPlace(index, sealed.id, sealed.key, pieces.length(index)))
 
         await in_lanes(save_piece, pieces.present())
         return Section(pieces.size, tuple(sorted(places, key=lambda place: place.index)))
 
     def _seal(self, pieces: Pieces, index: int, secret: bytes) -> SealedChunk | None:
-        piece = pieces.read(index, self._buffer())
+        piece = pieces.read(index, self._buffers.own())
         return None if piece is None else seal(secret, piece)
 
-    async def _save_manifest(self, manifest: Manifest) -> None:
-        data_key = await self._keys.data_key(_context(manifest.snapshot_key))
-        sealed = await self._in_thread(lambda: seal_manifest(manifest, data_key, self._keys.name))
+    async def _save_manifest(self, manifest: Manifest, key: KeyService) -> None:
+        data_key = await key.data_key(_context(manifest.snapshot_key))
+        sealed = await self._in_thread(lambda: seal_manifest(manifest, data_key, key.name))
         await self._manifests.put(manifest.snapshot_key, sealed)
 
     async def _read(self, section: Section) -> bytes:
@@ -227,13 +289,15 @@ class SnapshotStore:
         """Gets and opens every chunk of `section`, several at a time; `use` runs in a thread."""
 
         async def load_place(place: ChunkPlace) -> None:
-            envelope = await self._chunks.get(place.id)
-            await self._in_thread(lambda: self._open(place, envelope, use))
+            await self._fetch(place, use)
 
-        await in_lanes(load_place, section.chunks)
+        await in_lanes(load_place, section.chunks, READERS)
 
-    def _open(self, place: ChunkPlace, envelope: bytes, use: Callable[[ChunkPlace, memoryview], None]) -> None:
-        buffer = self._buffer()
+    async def _fetch(self, place: ChunkPlace, use: Callable[[ChunkPlace, memoryview], None]) -> None:
+        await self.chunks.fetch(place.id, lambda envelope: self._open(place, envelope, use))
+
+    def _open(self, place: ChunkPlace, envelope: memoryview, use: Callable[[ChunkPlace, memoryview], None]) -> None:
+        buffer = self._buffers.own()
         length = open_chunk_into(place.id, place.key, envelope, buffer)
         if length != place.size:
             raise NotAuthentic(
@@ -260,7 +324,7 @@ class SnapshotStore:
             except StoreError as error:
                 logger.warning("Unused chunks stay for now: %s", error)
                 return 0
-            await in_lanes(self._chunks.delete, unused)
+            await in_lanes(self.chunks.delete, unused)
         return len(unused)
 
     async def _references(self, snapshot_key: str) -> set[str]:
@@ -273,13 +337,6 @@ class SnapshotStore:
         except NotAuthentic as error:
             logger.warning("%s", error)
             return set()
-
-    def _buffer(self) -> bytearray:
-        """This thread's room for one piece: fresh memory for every chunk would cost more than the sealing."""
-        if not hasattr(self._buffers, "piece"):
-            self._buffers.piece = bytearray(CHUNK_SIZE)
-        piece: bytearray = self._buffers.piece
-        return piece
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await in_thread(self._threads, work)
