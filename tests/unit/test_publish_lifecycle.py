@@ -106,7 +106,7 @@ class Snapshots:
     async def delete(self, snapshot_key: str) -> None:
         self.deleted.append(snapshot_key)
 
-    async def drop_damaged(self, snapshot_key: str) -> int:
+    async def drop_damaged(self, snapshot_key: str, kms_key_arn: str | None) -> int:
         self.mended.append(snapshot_key)
         return 0
 

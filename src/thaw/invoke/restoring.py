@@ -33,13 +33,14 @@ logger = logging.getLogger(__name__)
 class SnapshotReading(Protocol):
     """The part of `SnapshotStore` that reads, and notes what was learnt; every method raises StoreError."""
 
-    async def load_manifest(self, snapshot_key: str) -> Manifest: ...
+    async def load_manifest(self, snapshot_key: str, kms_key_arn: str | None) -> Manifest: ...
+    async def confirm_key(self, snapshot_key: str, kms_key_arn: str | None) -> None: ...
     async def read_plan(self, manifest: Manifest) -> bytes: ...
     async def read_disk(self, manifest: Manifest) -> bytes: ...
     async def read_pieces(
         self, manifest: Manifest, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]
     ) -> None: ...
-    async def save_facts(self, manifest: Manifest, facts: Mapping[str, Any]) -> None: ...
+    async def save_facts(self, manifest: Manifest, facts: Mapping[str, Any], kms_key_arn: str | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +107,15 @@ class Restoring:
     async def clone(self, configuration: Configuration, request_id: str, log: LogStream) -> Environment | None:
         """A clone that waits for its first invocation; None where the call has to start afresh.
 
-        Raises RestoreHookFailed and RestoreTimedOut, which are the function's own failures, and SandboxError.
+        Raises RestoreHookFailed and RestoreTimedOut, which are the function's own failures, SandboxError, and ServiceError
+        where KMS refuses the key.
         """
         key = configuration.snapshot_key
         assert key is not None, "only versions that have a snapshot are cloned"
         settings = await self._preparing.settings(configuration, "snap-start")
         try:
-            async with self._residents.hold(key, lambda: self._load(key, settings)) as resident:
+            async with self._residents.hold(key, lambda: self._load(configuration, settings)) as resident:
+                await self._snapshots.confirm_key(key, configuration.kms_key_arn)
                 return await self._restore(resident, settings, request_id, log)
         except RestoreRefused as refusal:
             log.platform(f"The snapshot cannot be used: {refusal} This call starts afresh, a new snapshot is taken.")
@@ -195,12 +198,13 @@ class Restoring:
 
     # --- from the store into memory ----------------------------------------------------------------------------------
 
-    async def _load(self, key: str, settings: FunctionSettings) -> ResidentSnapshot:
+    async def _load(self, configuration: Configuration, settings: FunctionSettings) -> ResidentSnapshot:
         """Brings a snapshot from the store into memory, as far as a clone cannot do without it.
 
-        Raises RestoreRefused, RestoreFailed, StoreError.
+        Raises RestoreRefused, RestoreFailed, StoreError, ServiceError.
         """
-        manifest = await self._snapshots.load_manifest(key)
+        assert configuration.snapshot_key is not None, "only versions that have a snapshot are cloned"
+        manifest = await self._snapshots.load_manifest(configuration.snapshot_key, configuration.kms_key_arn)
         check(manifest.facts)  # before anything large is read
         plan, disk = await asyncio.gather(self._snapshots.read_plan(manifest), self._snapshots.read_disk(manifest))
         resident = await Resident.load(
@@ -212,14 +216,15 @@ class Restoring:
             page_faults=await self._page_faults.current(),
         )
         if "refined_pieces" not in manifest.facts:
-            resident.on_refined = lambda pieces: self._in_background(self._refine(manifest, pieces))
+            resident.on_refined = lambda pieces: self._in_background(self._refine(configuration, manifest, pieces))
         return ResidentSnapshot(resident, disk)
 
-    async def _refine(self, manifest: Manifest, pieces: list[int]) -> None:
+    async def _refine(self, configuration: Configuration, manifest: Manifest, pieces: list[int]) -> None:
         """Notes which further pieces the first calls touched: the next load fetches them first."""
+        facts = {**manifest.facts, "refined_pieces": pieces}
         try:
-            await self._snapshots.save_facts(manifest, {**manifest.facts, "refined_pieces": pieces})
-        except StoreError as error:
+            await self._snapshots.save_facts(manifest, facts, configuration.kms_key_arn)
+        except ThawError as error:
             logger.warning("What calls of %s touch could not be noted: %s", manifest.snapshot_key, error)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
@@ -236,7 +241,7 @@ class Restoring:
         assert key is not None, "it was just taken"
         try:
             settings = await self._preparing.settings(configuration, "snap-start")
-            async with self._residents.hold(key, lambda: self._load(key, settings)):
+            async with self._residents.hold(key, lambda: self._load(configuration, settings)):
                 return
         except ThawError as error:
             logger.warning("the new snapshot of %s could not be loaded: %s", configuration.qualified_arn, error)

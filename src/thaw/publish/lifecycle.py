@@ -29,6 +29,7 @@ from thaw.publish.keyed_locks import KeyedLocks
 from thaw.publish.layers import LayerFolders
 from thaw.publish.preparation import Preparation
 from thaw.publish.snapshotting import snapshot_key
+from thaw.store.kms import STATE_REASON_CODES
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class SnapshotDeleting(Protocol):
     """The part of `SnapshotStore` that forgets."""
 
     async def delete(self, snapshot_key: str) -> None: ...
-    async def drop_damaged(self, snapshot_key: str) -> int: ...
+    async def drop_damaged(self, snapshot_key: str, kms_key_arn: str | None) -> int: ...
     async def collect(self) -> int: ...
     async def snapshot_keys(self) -> list[str]: ...
 
@@ -299,7 +300,7 @@ class Publisher:
     async def _renew(self, configuration: Configuration) -> None:
         try:
             if configuration.snapshot_key is not None:
-                await self._snapshots.drop_damaged(configuration.snapshot_key)
+                await self._snapshots.drop_damaged(configuration.snapshot_key, configuration.kms_key_arn)
             key = await self._take(configuration)
         except ThawError as error:
             logger.warning("no new snapshot of %s: %s", configuration.qualified_arn, error)
@@ -383,6 +384,8 @@ def failure(error: Exception) -> tuple[str, str]:
         return str(error), "InvalidRuntime"
     if isinstance(error, StoreError):
         return f"The snapshot could not be stored: {error}", "InternalError"
+    if isinstance(error, ServiceError) and error.code in STATE_REASON_CODES:
+        return f"The snapshot could not be stored: {error}", STATE_REASON_CODES[error.code]
     if isinstance(error, ThawError):
         return str(error), "InternalError"
     logger.error("publishing stopped at a defect", exc_info=error)

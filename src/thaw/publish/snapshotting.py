@@ -34,7 +34,13 @@ class SnapshotSaving(Protocol):
     """`SnapshotStore`: keeps a snapshot under its key."""
 
     async def save(
-        self, snapshot_key: str, plan: bytes, memory_fd: int, disk: bytes, facts: Mapping[str, Any]
+        self,
+        snapshot_key: str,
+        plan: bytes,
+        memory_fd: int,
+        disk: bytes,
+        facts: Mapping[str, Any],
+        kms_key_arn: str | None,
     ) -> object: ...
 
 
@@ -81,7 +87,8 @@ class Snapshotting:
     async def take(self, configuration: Configuration) -> str:
         """Takes and saves a snapshot of the version; returns its key.
 
-        Raises RuntimeNotFound, InitFailed, InitTimedOut, NotFreezable, FreezeFailed, SandboxError or StoreError; the
+        Raises RuntimeNotFound, InitFailed, InitTimedOut, NotFreezable, FreezeFailed, SandboxError, StoreError, or
+        ServiceError where KMS refuses the key; the
         sentence of the error is then in the function's log as well.
         """
         log = LogStream(self._logs, configuration.log_group, configuration.version)
@@ -121,16 +128,16 @@ class Snapshotting:
             await environment.close()
 
     async def _save(self, configuration: Configuration, captured: Captured, settings: FunctionSettings) -> str:
-        key = snapshot_key(configuration)
+        key, arn = snapshot_key(configuration), configuration.kms_key_arn
         plan, disk = await asyncio.to_thread(captured.plan), await asyncio.to_thread(captured.disk)
         observed = await self._rehearse(settings, plan, captured.memory_fd, disk, captured.facts)
         if observed is None:
-            await self._snapshots.save(key, plan, captured.memory_fd, disk, captured.facts)
+            await self._snapshots.save(key, plan, captured.memory_fd, disk, captured.facts, arn)
             return key
         layout = await asyncio.to_thread(lay_out, plan, captured.memory_fd, observed.touched)
         try:
             facts = {**captured.facts, "eager_bytes": layout.eager_size, "written": observed.written}
-            await self._snapshots.save(key, layout.plan, layout.memory, disk, facts)
+            await self._snapshots.save(key, layout.plan, layout.memory, disk, facts, arn)
         finally:
             os.close(layout.memory)
         return key

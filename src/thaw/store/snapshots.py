@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -125,15 +126,15 @@ class SnapshotStore:
         self._confirmed[snapshot_key] = time.monotonic()
         return await self._in_thread(lambda: open_manifest(snapshot_key, envelope, data_key))
 
-    async def confirm_key(self, manifest: Manifest, kms_key_arn: str | None) -> None:
+    async def confirm_key(self, snapshot_key: str, kms_key_arn: str | None) -> None:
         """Asks KMS whether the key may still be used, if it has not said so for a while.
 
         A snapshot that is in memory already needs no key any more; without this a disabled key would take effect only
         when it is loaded again. Raises as `load_manifest`.
         """
-        if not kms_key_arn or time.monotonic() - self._confirmed.get(manifest.snapshot_key, 0.0) < self._confirm_s:
+        if not kms_key_arn or time.monotonic() - self._confirmed.get(snapshot_key, -math.inf) < self._confirm_s:
             return
-        await self.load_manifest(manifest.snapshot_key, kms_key_arn)
+        await self.load_manifest(snapshot_key, kms_key_arn)
 
     async def read_plan(self, manifest: Manifest) -> bytes:
         """The restore plan. Raises `ChunkNotFound`, `NotAuthentic`, `StoreUnavailable`."""
