@@ -40,6 +40,8 @@ from thaw.invoke.invoking import Invoker
 from thaw.invoke.launching import Launching
 from thaw.invoke.provisioning import Provisioner
 from thaw.invoke.restoring import Restoring
+from thaw.observe.log_reader import LogReader
+from thaw.observe.metrics import Metrics
 from thaw.publish.code import CodeFolders
 from thaw.publish.idleness import Idleness
 from thaw.publish.layers import LayerFolders
@@ -69,6 +71,7 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.url = ""
+        self.metrics = Metrics()
         self.catalog: Catalog
         self.store: Store
         self.invoker: Invoker
@@ -165,6 +168,7 @@ class Server:
             self._restoring,
             max_environments=settings.max_environments,
             idle_timeout_s=settings.idle_timeout_s,
+            metrics=self.metrics,
             concurrency=ConcurrencyLimit(self.catalog.concurrency.unreserved),
             renew=self._renew,
             used=self.catalog.uses.note,
@@ -203,6 +207,8 @@ class Server:
             self.calling,
             layers=self.publisher,
             provisioning=self._provisioner,
+            logs=LogReader(self.settings.state_dir / "logs"),
+            metrics=self.metrics,
         )
         front = _Front(
             uvicorn.Config(

@@ -29,10 +29,17 @@ from thaw.api.ports import ApiSettings, Invoking, LayerPackages, Provisioning, P
 from thaw.api.protocol.operation import RequestParts
 from thaw.api.protocol.service import LambdaProtocol
 from thaw.api.signatures import Signatures, read_access_keys
+from thaw.api.telemetry.cloudwatch import CloudWatch
+from thaw.api.telemetry.logs import Logs
+from thaw.api.telemetry.prometheus import PATH as METRICS_PATH
+from thaw.api.telemetry.prometheus import Exposition
+from thaw.api.telemetry.telemetry import Telemetry
 from thaw.api.url_configs import UrlConfigs
 from thaw.api.versions import Versions
 from thaw.catalog.catalog import Catalog
 from thaw.errors import CodePackageError, RuntimeNotFound, ServiceError, ThawError
+from thaw.observe.log_reader import LogReader
+from thaw.observe.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -49,12 +56,16 @@ class Application:
         packages: PackageLinks,
         urls: FunctionUrls,
         signatures: Signatures | None,
+        telemetry: Telemetry | None,
+        exposition: Exposition | None,
     ) -> None:
         self._protocol = protocol
         self._handlers = handlers
         self._packages = packages
         self._urls = urls
         self._signatures = signatures
+        self._telemetry = telemetry
+        self._exposition = exposition
 
     @property
     def implemented(self) -> frozenset[str]:
@@ -94,6 +105,10 @@ class Application:
     async def _dispatch(self, request: Request, receive: Receive) -> Response:
         if request.method == "GET" and request.raw_path.startswith(PREFIX):
             return await self._packages.download(request)
+        if self._telemetry is not None and (asked := self._telemetry.find(request)) is not None:
+            return await self._telemetry.answer(asked, request, await read_body(receive, asked.operation))
+        if self._exposition is not None and (request.method, request.raw_path) == ("GET", METRICS_PATH):
+            return self._exposition.answer()
         url = self._urls.find(request)
         if url is not None:
             return await self._urls.answer(*url, request, receive)
@@ -132,6 +147,8 @@ def create_application(
     *,
     layers: LayerPackages | None = None,
     provisioning: Provisioning | None = None,
+    logs: LogReader | None = None,
+    metrics: Metrics | None = None,
 ) -> Application:
     """Compiles the protocol and joins the operations to what carries them out. The catalog must be open.
 
@@ -160,14 +177,23 @@ def create_application(
     }
     signatures = _signatures(settings)
     urls = FunctionUrls(catalog, invocation, signatures)
-    return Application(LambdaProtocol.compiled(), handlers, packages, urls, signatures)
+    telemetry = None if logs is None or metrics is None else _telemetry(settings, logs, metrics)
+    exposition = None if metrics is None else Exposition(metrics)
+    return Application(LambdaProtocol.compiled(), handlers, packages, urls, signatures, telemetry, exposition)
 
 
-def _signatures(settings: ApiSettings) -> Signatures | None:
+def _telemetry(settings: ApiSettings, logs: LogReader, metrics: Metrics) -> Telemetry:
+    signatures = {name: found for name in ("logs", "monitoring") if (found := _signatures(settings, name)) is not None}
+    return Telemetry(
+        Logs(logs, region=settings.region, account_id=settings.account_id), CloudWatch(metrics), signatures
+    )
+
+
+def _signatures(settings: ApiSettings, service: str = "lambda") -> Signatures | None:
     """What verifies requests, or None where everybody may call."""
     if settings.credentials_file is None:
         return None
-    return Signatures(read_access_keys(settings.credentials_file), region=settings.region)
+    return Signatures(read_access_keys(settings.credentials_file), region=settings.region, service=service)
 
 
 def _request(scope: Scope) -> Request:

@@ -288,6 +288,8 @@ class Environment:
             max_memory_mib=used,
             log_tail=self.log.tail(),
             usable=self.phase is Phase.IDLE,
+            init_ms=report.init_ms,
+            restore_ms=report.restore_ms,
         )
 
     def _memory_used(self, outcome: Outcome) -> int:

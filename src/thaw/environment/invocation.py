@@ -28,7 +28,8 @@ class InvocationResult:
     `error_type` is None for success, else Lambda's ("Function.Unknown", "Sandbox.Timedout", ...), and
     `payload` is then the error document. `function_error` is the value of X-Amz-Function-Error.
     `usable` says whether the environment can take another invocation. `log_tail` holds the last
-    4096 bytes of this invocation's log. Durations are in milliseconds.
+    4096 bytes of this invocation's log. Durations are in milliseconds;
+    `init_ms` or `restore_ms` is there for the first invocation of an environment.
     """
 
     request_id: str
@@ -39,6 +40,8 @@ class InvocationResult:
     max_memory_mib: int
     log_tail: bytes
     usable: bool
+    init_ms: float | None = None
+    restore_ms: float | None = None
 
     @property
     def function_error(self) -> str | None:

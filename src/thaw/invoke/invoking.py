@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from thaw.catalog.configuration import Configuration
 from thaw.environment.execution import Environment, Phase
@@ -27,6 +27,7 @@ from thaw.invoke.call import Answer, Call
 from thaw.invoke.concurrency import ConcurrencyLimit
 from thaw.invoke.launching import Launching
 from thaw.invoke.restoring import Restoring
+from thaw.observe.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Invoker:
         max_environments: int,
         idle_timeout_s: float,
         concurrency: ConcurrencyLimit,
+        metrics: Metrics,
         renew: Callable[[Configuration], None] = lambda configuration: None,
         used: Callable[[Configuration], None] = lambda configuration: None,
     ) -> None:
@@ -58,6 +60,7 @@ class Invoker:
         self._renew = renew
         self._used = used
         self.concurrency = concurrency
+        self._metrics = metrics
         self._missed: dict[str, int] = {}
         self.assignment: Assignment[Environment] = Assignment(
             self._make, limit=max_environments, idle_timeout_s=idle_timeout_s, alive=is_idle
@@ -74,13 +77,22 @@ class Invoker:
 
         An error of the function is an answer.
         """
-        shared = await self.concurrency.enter(call.configuration)
+        try:
+            shared = await self.concurrency.enter(call.configuration)
+        except ServiceError:
+            self._record(call, {"Throttles": 1})
+            raise
         self._quiet.clear()
         if call.configuration.snapshot_key is not None:
             self._used(call.configuration)
+        running = self.concurrency.running_of(call.configuration)
         try:
             return await self._invoke(call)
+        except ServiceError as error:
+            self._record(call, {"Throttles" if error.code == "TooManyRequestsException" else "Errors": 1})
+            raise
         finally:
+            self._record(call, {"ConcurrentExecutions": running})
             self.concurrency.leave(call.configuration, shared)
             if not self.concurrency.running:
                 self._quiet.set()
@@ -90,6 +102,7 @@ class Invoker:
         try:
             environment = await self.assignment.obtain(fleet, call.request_id)
         except (InitFailed, InitTimedOut) as failure:
+            self._record(call, {"Invocations": 1, "Errors": 1, "Throttles": 0})
             return Answer(
                 payload=failure.payload,
                 executed_version=call.executed_version,
@@ -104,7 +117,13 @@ class Invoker:
             usable = result.usable
         finally:
             self.assignment.give_back(fleet, environment, usable=usable)
+        self._record(call, measured(result))
         return answer(call, result)
+
+    def _record(self, call: Call, values: Mapping[str, float]) -> None:
+        configuration = call.configuration
+        qualifier = call.invoked_arn.removeprefix(configuration.function_arn).lstrip(":")
+        self._metrics.record(configuration.function_name, qualifier or None, values)
 
     async def _make(self, configuration: Configuration, request_id: str) -> Environment:
         log = self._launching.log(configuration)
@@ -155,6 +174,21 @@ def _client_context(header: str) -> str | None:
         return base64.b64decode(header, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return None
+
+
+def measured(result: InvocationResult) -> dict[str, float]:
+    """The metrics of a call that ran; a call without an error counts as none of them, as on Lambda."""
+    values = {
+        "Invocations": 1.0,
+        "Errors": float(result.error_type is not None),
+        "Throttles": 0.0,
+        "Duration": result.duration_ms,
+    }
+    if result.init_ms is not None:
+        values["InitDuration"] = result.init_ms
+    if result.restore_ms is not None:
+        values["RestoreDuration"] = result.restore_ms
+    return values
 
 
 def answer(call: Call, result: InvocationResult) -> Answer:

@@ -11,6 +11,8 @@ from uuid import uuid4
 
 # Lambda answers LogType=Tail with the last 4 KB of the log.
 TAIL_BYTES = 4096
+# In a group's folder: its name, which its path does not tell exactly.
+NAME_FILE = ".group"
 
 Subscriber = Callable[[int, bytes], None]
 
@@ -26,7 +28,7 @@ def timestamp(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
-def _safe(group: str) -> str:
+def safe_path(group: str) -> str:
     """A group's name as a relative path: it may hold slashes and dots, but not lead out of the folder."""
     return "/".join(part for part in group.split("/") if part not in ("", ".", ".."))
 
@@ -44,7 +46,7 @@ class LogStream:
         self.name = stream_name(version)
         self._tail = bytearray()
         self._subscribers: list[Subscriber] = []
-        self._path = folder / _safe(group) / f"{self.name}.log" if folder else None
+        self._path = folder / safe_path(group) / f"{self.name}.log" if folder else None
         self._file: int | None = None
 
     @property
@@ -95,6 +97,11 @@ class LogStream:
             return
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._name_group(self._path.parents[3] / NAME_FILE)
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         stamp = b"%d " % now
         os.write(self._file, b"".join([stamp + line + b"\n" for line in lines]))
+
+    def _name_group(self, marker: Path) -> None:
+        if not marker.exists():
+            marker.write_text(self.group)
