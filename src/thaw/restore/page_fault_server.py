@@ -22,6 +22,7 @@ import socket
 import struct
 import sys
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,21 +50,28 @@ class MemoryImage:
         os.close(image)
         os.close(table)
 
-    def find(self, address: int) -> tuple[int, int] | None:
-        """Offset in the image of a page, and how many bytes follow it there; None where the page is zero."""
+    def find(self, address: int) -> int | None:
+        """Offset in the image of a page; None where the page is zero."""
         index = bisect_right(self._starts, address) - 1
         if index < 0:
             return None
         start, size, offset = self._extents[index]
         if address >= start + size:
             return None
-        return offset + address - start, start + size - address
+        return int(offset + address - start)
 
-    def zeros(self, address: int) -> int:
-        """How many bytes from a zero page on are zero, at most a window."""
-        index = bisect_right(self._starts, address)
-        following = self._starts[index] if index < len(self._starts) else address + messages.WINDOW
-        return min(messages.WINDOW, following - address)
+    def block(self, address: int) -> Iterator[tuple[int, int, int]]:
+        """Address, size and offset of what the image holds of the block around an address, as far as it has arrived."""
+        start = address - address % messages.BLOCK
+        end = start + messages.BLOCK
+        index = max(0, bisect_right(self._starts, start) - 1)
+        for at, size, offset in self._extents[index:]:
+            if at >= end:
+                return
+            first, last = max(at, start), min(at + size, end)
+            pieces = range((offset + first - at) // self.piece, (offset + last - at - 1) // self.piece + 1)
+            if first < last and self.arrived.issuperset(pieces):
+                yield first, last - first, offset + first - at
 
     def missing(self, offset: int) -> int | None:
         """The piece that holds an offset, if it has not arrived."""
@@ -221,26 +229,23 @@ class PageFaultServer:
     def _give(self, clone: Clone, address: int) -> None:
         """Answer one fault, now or when its piece has arrived."""
         original = clone.original(address)
-        found = clone.image.find(original) if original is not None else None
-        if found is None:
-            size = _PAGE if clone.record or original != address else clone.image.zeros(address)
-            error = userfaultfd.zero(clone.faults, address, size)
+        offset = clone.image.find(original) if original is not None else None
+        if offset is None:
+            error = userfaultfd.zero(clone.faults, address, _PAGE)
+        elif (piece := clone.image.missing(offset)) is not None:
+            self._want(clone, piece, address)
+            return
         else:
-            offset, follows = found
-            if (piece := clone.image.missing(offset)) is not None:
-                self._want(clone, piece, address)
-                return
-            size = _PAGE if clone.record else self._window(clone, offset, follows)
             protect = clone.record and address not in clone.written
-            error = userfaultfd.copy(clone.faults, address, clone.image.base + offset, size, protect=protect)
+            error = userfaultfd.copy(clone.faults, address, clone.image.base + offset, _PAGE, protect=protect)
         self._account(clone, address, error)
+        if not (error or offset is None or clone.record or clone.moved or clone.given_back):
+            self._give_block(clone, address)
 
-    def _window(self, clone: Clone, offset: int, follows: int) -> int:
-        """Bytes to give at once: up to a window, the end of the extent or of what has arrived."""
-        if clone.moved or clone.given_back:
-            return _PAGE
-        end = (offset // clone.image.piece + 1) * clone.image.piece
-        return min(messages.WINDOW, follows, end - offset)
+    def _give_block(self, clone: Clone, address: int) -> None:
+        """Give what lies around the page, while the clone goes on; pages that are there already stay as they are."""
+        for at, size, offset in clone.image.block(address):
+            userfaultfd.copy(clone.faults, at, clone.image.base + offset, size)
 
     def _account(self, clone: Clone, address: int, error: int) -> None:
         if error == errno.EAGAIN:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from thaw.errors import RestoreFailed, StoreError, ThawError
-from thaw.restore.page_fault_messages import WINDOW
+from thaw.restore.page_fault_messages import BLOCK
 from thaw.restore.page_faults import PageFaults
 from thaw.restore.template import Cloned, Request, Template
 from thaw.restore.written_pages import as_ranges, written_pages
@@ -32,6 +32,9 @@ _PLAN_ADDRESS: Final = 0x2100_0000_0000
 _LEARNING: Final = 8  # how many calls' touched pages are looked at
 _LOOK_AFTER_S: Final = 0.5
 _PAGE: Final = 4096
+_PORTION: Final = 4 << 20  # bytes filled at a time, so that clones can be made in between
+_SMALL: Final = 128 << 20
+"""Bytes of an image that a template holds completely; a fork of more page tables would cost more than late pages do."""
 _BATCH: Final = 16  # pieces
 
 
@@ -172,8 +175,8 @@ class Resident:
         self._rest: asyncio.Task[None] | None = None
         self._touched: set[int] = set()
         self._filled: set[int] = set()
-        """Addresses of pages that were filled because calls touched them."""
-        self._learning = _LEARNING
+        """Addresses of the parts that were filled because calls touched them."""
+        self._learning = 0
         self._eager = 0
         self._live = 0
         self._tasks: set[asyncio.Future[None]] = set()
@@ -280,6 +283,7 @@ class Resident:
             raise RestoreFailed("The memory image is shorter than its manifest says.", step="image")
         await self.template.settle()
         self._eager = eager
+        self._learning = _LEARNING if self.template.size > _SMALL else 0
         self.template.expect_writes([(address, size) for address, size in self.template.facts.get("written", ())])
         if sum(size for _, size, _ in read_extents(plan)) <= eager:
             self._complete = True
@@ -291,9 +295,8 @@ class Resident:
         self._extents, self._lazy = sorted(read_extents(plan)), sorted(read_lazy_ranges(plan))
         assert self._page_faults is not None
         arrival = self._arrival
-        self._image = self._page_faults.add_image(
-            arrival.memory, arrival.size, self._extents, arrival.piece, self._fetch_one
-        )
+        late = [extent for extent in self._extents if extent[2] >= self._eager]
+        self._image = self._page_faults.add_image(arrival.memory, arrival.size, late, arrival.piece, self._fetch_one)
         arrival.listeners.append(self._announce)
         self._page_faults.arrived(self._image, sorted(arrival.arrived))
 
@@ -313,6 +316,19 @@ class Resident:
                 await self._arrival.fetch(range(first, min(first + _BATCH, self._arrival.count)))
             except StoreError as error:
                 _logger.warning("A part of a memory image is not there yet: %s", error)
+                return
+        if not self._learning:
+            await self._fill_rest()
+
+    async def _fill_rest(self) -> None:
+        """Put the rest of a small image into the template, too: its clones then never wait for a page."""
+        end = max(offset + size for _, size, offset in self._extents)
+        for offset in range(self._eager, end, _PORTION):
+            try:
+                await self.template.fill(offset, min(_PORTION, end - offset))
+            except RestoreFailed:
+                return  # the template has ended, which whoever asks for a clone is told
+        self._complete = True
 
     def _fetched(self, task: asyncio.Future[None]) -> None:
         """A piece that cannot be had ends everything that may wait for it; nobody ever runs on a wrong page."""
@@ -395,18 +411,17 @@ class Resident:
             self.on_refined(self._pieces_of(self._touched))
 
     def _portions(self, addresses: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """Places in the image of the pages that were given at these addresses, each once."""
+        """Offset and size in the image of what was given with the pages at these addresses, each part once."""
         starts = [address for address, _, _ in self._extents]
-        for address in addresses:
-            index = bisect_right(starts, address) - 1
-            start, size, offset = self._extents[index]
-            end = min(start + size, address + WINDOW)
-            pages = [page for page in range(address, end, _PAGE) if page not in self._filled]
-            if index < 0 or not pages or not self._arrival.has((offset + pages[0] - start) // self._arrival.piece):
-                continue
-            if pages[-1] - pages[0] == (len(pages) - 1) * _PAGE:
-                self._filled.update(pages)
-                yield offset + pages[0] - start, len(pages) * _PAGE
+        for block in dict.fromkeys(address - address % BLOCK for address in addresses):
+            index = max(0, bisect_right(starts, block) - 1)
+            for start, size, offset in self._extents[index:]:
+                if start >= block + BLOCK:
+                    break
+                first, last = max(start, block), min(start + size, block + BLOCK)
+                if first < last and offset >= self._eager and first not in self._filled:
+                    self._filled.add(first)
+                    yield offset + first - start, last - first
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
