@@ -155,9 +155,11 @@ def bucket(address: str) -> Iterator[tuple[str, list[str]]]:
     with http.server.ThreadingHTTPServer((address, 0), handler) as endpoint:
         thread = threading.Thread(target=endpoint.serve_forever)
         thread.start()
-        yield f"http://{address}:{endpoint.server_address[1]}", requests
-        endpoint.shutdown()
-        thread.join()
+        try:
+            yield f"http://{address}:{endpoint.server_address[1]}", requests
+        finally:  # or the thread outlives a test that fails, and pytest never ends
+            endpoint.shutdown()
+            thread.join()
 
 
 def test_a_file_that_a_hook_downloaded_to_tmp_is_in_every_clone(tmp_path: Path) -> None:
