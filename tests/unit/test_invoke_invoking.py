@@ -1,0 +1,133 @@
+"""What surrounds a call: metrics, limits, snapshots that cannot be cloned. Environments are stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from thaw.catalog.configuration import Configuration
+from thaw.environment.execution import Phase
+from thaw.environment.invocation import Invocation, InvocationResult
+from thaw.errors import InitFailed, RestoreTimedOut, ServiceError
+from thaw.invoke.call import Call
+from thaw.invoke.concurrency import ConcurrencyLimit
+from thaw.invoke.invoking import MISSES_BEFORE_RENEWAL, Invoker
+from thaw.observe.metrics import Metrics
+
+CONFIGURATION = Configuration(function_id="id", function_name="f", function_arn="arn:f", version="1", snapshot_key="s")
+
+
+class Stand:
+    """An environment; `error_type` is what its call ends with."""
+
+    phase = Phase.IDLE
+
+    def __init__(self, error_type: str | None = None) -> None:
+        self.error_type = error_type
+
+    async def invoke(self, invocation: Invocation) -> InvocationResult:
+        return InvocationResult(
+            request_id=invocation.request_id, payload=b"1", error_type=self.error_type, duration_ms=5.0, billed_ms=5,
+            max_memory_mib=1, log_tail=b"", usable=False, restore_ms=2.0,
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        return
+
+
+class Parts:
+    """Launching and Restoring: `clone` gives clones, or None, or raises; fresh environments always come."""
+
+    def __init__(self) -> None:
+        self.clone_of: Callable[[], Any] = Stand
+        self.fresh_of: Callable[[], Any] = Stand
+        self.renewed: list[Configuration] = []
+        self.used: list[Configuration] = []
+        self.metrics = Metrics()
+
+        async def unreserved() -> int:
+            return 1000
+
+        self.invoker = Invoker(
+            self, self, max_environments=5, idle_timeout_s=60, concurrency=ConcurrencyLimit(unreserved),  # type: ignore[arg-type]
+            metrics=self.metrics, renew=self.renewed.append, used=self.used.append,
+        )  # fmt: skip
+
+    def log(self, configuration: Configuration) -> None:
+        return
+
+    async def fresh(self, *_: Any) -> Any:
+        return self.fresh_of()
+
+    async def clone(self, *_: Any) -> Any:
+        return self.clone_of()
+
+    async def call(self, **changes: Any) -> Any:
+        configuration = replace(CONFIGURATION, **changes)
+        call = Call(
+            configuration=configuration, executed_version="1", invoked_arn="arn:f:live", payload=b"{}", request_id="r"
+        )
+        return await self.invoker.invoke(call)
+
+    def total(self, metric: str) -> float | None:
+        found = self.metrics.totals.get((metric, "f"))
+        return None if found is None else found.total
+
+
+@pytest.fixture
+async def parts() -> Parts:
+    return Parts()
+
+
+async def test_a_call_is_measured_under_the_qualifier_that_was_called(parts: Parts) -> None:
+    await parts.call()
+    assert [parts.total(name) for name in ("Invocations", "Errors", "Throttles")] == [1.0, 0.0, 0.0]
+    assert [parts.total(name) for name in ("Duration", "RestoreDuration", "InitDuration")] == [5.0, 2.0, None]
+    assert parts.total("ConcurrentExecutions") == 1.0
+    assert ("Duration", (("FunctionName", "f"), ("Resource", "f:live"))) in set(parts.metrics.series())
+    assert parts.used == [CONFIGURATION]
+
+
+async def test_errors_are_counted_wherever_they_come_from(parts: Parts) -> None:
+    parts.clone_of = lambda: Stand("Function.Unknown")
+    assert (await parts.call()).function_error == "Unhandled"
+    parts.clone_of = lambda: None
+
+    def broken() -> Any:
+        raise InitFailed("no", error_type="Runtime.ExitError", payload=b"{}")
+
+    parts.fresh_of = broken
+    assert (await parts.call()).function_error == "Unhandled"
+
+    def slow() -> Any:
+        raise RestoreTimedOut("slow", error_type="Sandbox.Timedout")
+
+    parts.clone_of = slow
+    with pytest.raises(ServiceError) as caught:
+        await parts.call()
+    assert caught.value.code == "SnapStartTimeoutException"
+    assert parts.total("Errors") == 3.0
+    assert parts.invoker.concurrency.running == 0
+
+
+async def test_a_throttled_call_is_no_invocation(parts: Parts) -> None:
+    with pytest.raises(ServiceError):
+        await parts.call(reserved_concurrency=0)
+    assert (parts.total("Throttles"), parts.total("Invocations")) == (1.0, None)
+
+
+async def test_a_snapshot_from_which_no_clone_comes_any_more_is_renewed(parts: Parts) -> None:
+    parts.clone_of = lambda: None
+    for _ in range(MISSES_BEFORE_RENEWAL - 1):
+        await parts.call()
+    parts.clone_of = Stand
+    await parts.call()
+    parts.clone_of = lambda: None
+    for _ in range(MISSES_BEFORE_RENEWAL - 1):
+        await parts.call()
+    assert parts.renewed == []
+    await parts.call()
+    assert parts.renewed == [CONFIGURATION]
