@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import select
@@ -20,6 +21,7 @@ from thaw.errors import ConfigurationError
 READY = re.compile(r"Thaw listens at (\S+) ")
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 60.0
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,17 @@ def serving(state_dir: Path, **settings: object) -> Iterator[ServerProcess]:
         process = subprocess.Popen(
             [sys.executable, "-m", "thaw.cli", "serve", "--state-dir", str(state_dir), "--port", "0"],
             env=os.environ | variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+            preexec_fn=_end_with_parent,
         )  # fmt: skip
     try:
         yield ServerProcess(_ready_url(process, log), process.pid, log)
     finally:
         _stop(process)
+
+
+def _end_with_parent() -> None:
+    """Runs in the new process: a command that is killed at once takes its server with it (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _ready_url(process: subprocess.Popen[bytes], log: Path) -> str:
