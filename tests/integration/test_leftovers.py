@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,26 @@ def test_nothing_is_left_of_a_server(ending: signal.Signals, tmp_path: Path, mon
     until_true(lambda: not named(traces.links), "no table of the server is there")
     assert mounts_of(tmp_path) == []
     assert list(place.iterdir()) == []
+
+
+STARTER = """
+import sys, time
+from pathlib import Path
+from thaw.cli.process import serving
+with serving(Path(sys.argv[1])) as server:
+    print(server.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_command_that_is_killed_takes_its_server_with_it(tmp_path: Path) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(tmp_path / "state")], stdout=subprocess.PIPE, text=True
+    )
+    assert command.stdout is not None
+    traces = Traces.of(int(command.stdout.readline()))
+    assert len(traces.processes) > 1
+    command.kill()
+    command.wait()
+    command.stdout.close()
+    traces.assert_gone()
