@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from serving import served
 
@@ -31,9 +32,9 @@ def handler(event, context):
 """
 
 
-def client(service: str, url: str) -> Any:
+def client(service: str, url: str, secret: str = "x") -> Any:
     return boto3.client(
-        service, endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+        service, endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key=secret
     )
 
 
@@ -97,3 +98,19 @@ def test_logs_and_metrics_of_calls_can_be_read(tmp_path: Path) -> None:
             )
         with urllib.request.urlopen(f"{url}/metrics") as answer:
             assert 'thaw_invocations_total{function_name="my-function"} 3.0' in answer.read().decode()
+
+
+def test_requests_are_verified_where_credentials_are_configured(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("[default]\naws_access_key_id = x\naws_secret_access_key = right\n")
+    keys.chmod(0o600)
+    with served(tmp_path / "state", credentials_file=keys, pool_size=0) as running:
+        url = running.process.url
+        assert client("logs", url, "right").describe_log_groups()["logGroups"] == []
+        assert client("cloudwatch", url, "right").list_metrics()["Metrics"] == []
+        for service, operation in (("logs", "describe_log_groups"), ("cloudwatch", "list_metrics")):
+            with pytest.raises(ClientError) as caught:
+                getattr(client(service, url, "wrong"), operation)()
+            assert caught.value.response["Error"]["Code"] == "InvalidSignatureException"
+        with urllib.request.urlopen(f"{url}/metrics") as answer:
+            assert answer.status == 200

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping
+from ipaddress import ip_address
 from urllib.parse import parse_qs
 
 from thaw.api.account import Account
@@ -107,7 +108,7 @@ class Application:
             return await self._packages.download(request)
         if self._telemetry is not None and (asked := self._telemetry.find(request)) is not None:
             return await self._telemetry.answer(asked, request, await read_body(receive, asked.operation))
-        if self._exposition is not None and (request.method, request.raw_path) == ("GET", METRICS_PATH):
+        if self._exposition is not None and self._may_scrape(request):
             return self._exposition.answer()
         url = self._urls.find(request)
         if url is not None:
@@ -131,6 +132,11 @@ class Application:
             )
         parts = RequestParts(path=path, query=request.query, headers=request.headers, body=body)
         return await handler(self._protocol.operations[name].decode(parts), request)
+
+    def _may_scrape(self, request: Request) -> bool:
+        """Prometheus cannot sign its requests: where others have to, only this machine may read without."""
+        wanted = (request.method, request.raw_path) == ("GET", METRICS_PATH)
+        return wanted and (self._signatures is None or ip_address(request.client or "0.0.0.0").is_loopback)
 
     def _error(self, error: ServiceError) -> Response:
         headers = ((b"content-type", b"application/json"), (b"x-amzn-errortype", error.code.encode()))
