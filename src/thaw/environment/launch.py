@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import array
 import asyncio
-import fcntl
 import os
 import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from thaw import native
 from thaw.environment import control
 from thaw.errors import SandboxError
 
-# Descriptors that go to the launcher as 3, 4 and 5 have to lie above those numbers here.
-_SAFE = 10
 _READY_LIMIT_S = 10.0
 _CREDENTIALS = struct.Struct("iII")
 
@@ -67,19 +65,14 @@ async def launch(binary: Path, template: int, group: int | None) -> Launched:
 
 
 def _spawn(binary: Path, theirs: int, template: int, group: int | None) -> int:
-    """The launcher's process number. Its standard descriptors are /dev/null: a sandbox outlives no terminal."""
-    given = [(theirs, control.CONTROL_FD), (template, control.TEMPLATE_FD)]
-    given += [(group, control.CGROUP_FD)] if group is not None else []
-    copies = [(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _SAFE), target) for source, target in given]
+    """The launcher's process number."""
+    descriptors = {control.CONTROL_FD: theirs, control.TEMPLATE_FD: template}
+    if group is not None:
+        descriptors[control.CGROUP_FD] = group
     try:
-        null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-        placed = [(os.POSIX_SPAWN_DUP2, source, target) for source, target in copies]
-        return os.posix_spawn(binary, ["thaw-sandbox", "sandbox"], {}, file_actions=[*null, *placed])
+        return native.spawn(binary, "sandbox", descriptors)
     except OSError as error:
         raise SandboxError(f"The sandbox launcher {binary} did not start ({error}).", step="spawn") from error
-    finally:
-        for source, _ in copies:
-            os.close(source)
 
 
 async def _first_packet(ours: socket.socket) -> Packet:
