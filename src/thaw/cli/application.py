@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from thaw.cli import bench, demo, doctor, logs, serve
+from thaw.cli import bench, demo, doctor, logs, serve, snapshot
 from thaw.errors import ThawError
 
 application = typer.Typer(
@@ -21,6 +21,7 @@ application.command("demo")(demo.demo)
 application.command("logs")(logs.logs)
 application.command("doctor")(doctor.doctor)
 application.command("bench")(bench.bench)
+application.add_typer(snapshot.application)
 
 
 def run() -> None:

@@ -67,16 +67,17 @@ class _Origin:
     closing: tuple[Callable[[], None], ...]
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings, *, serving: bool = True) -> Store:
     """The stores of a server with these settings; its key file is under `settings.state_dir`.
 
-    Removes what killed writers have left half-written. Raises `StoreUnavailable` if a folder cannot be used, and
+    Removes what killed writers have left half-written. Only the server itself is `serving`: L1 belongs to it,
+    and others merely look into it. Raises `StoreUnavailable` if a folder cannot be used, and
     `ConfigurationError` if the key file or an address cannot.
     """
     bucket = settings.origin_bucket
     origin = _folder_origin(settings.origin_dir) if bucket is None else _bucket_origin(bucket, settings.region)
     counters = {name: Counters() for name in ("l1", "l2", "l3")}
-    l1 = _l1(settings)
+    l1 = _l1(settings, serving)
     l2 = _l2(settings)
     caches = []
     if l1 is not None:
@@ -118,11 +119,12 @@ def _bucket_origin(url: str, region: str) -> _Origin:
     )  # fmt: skip
 
 
-def _l1(settings: Settings) -> DiskCache | None:
+def _l1(settings: Settings, serving: bool) -> DiskCache | None:
     if not settings.l1_capacity:
         return None
     cache = DiskCache(settings.state_dir / "l1", capacity=settings.l1_capacity, limit=ENVELOPE_LIMIT)
-    cache.open()
+    if serving:
+        cache.open()
     return cache
 
 
