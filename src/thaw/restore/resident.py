@@ -113,7 +113,7 @@ class Arrival:
 
     async def fetch(self, pieces: Iterable[int]) -> None:
         """Bring these pieces; those that are under way already are waited for. Raises StoreError."""
-        wanted = [piece for piece in pieces if piece not in self._arrived]
+        wanted = [piece for piece in dict.fromkeys(pieces) if piece not in self._arrived]
         own = [piece for piece in wanted if piece not in self._under_way]
         others = [self._under_way[piece] for piece in wanted if piece in self._under_way]
         if own:
