@@ -27,6 +27,7 @@ from typing import Self
 import uvicorn
 
 from thaw.api.application import create_application
+from thaw.api.signatures import check_exposure
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import Configuration
 from thaw.config import Settings
@@ -93,6 +94,7 @@ class Server:
 
     async def _start(self, parts: AsyncExitStack) -> None:
         settings = self.settings
+        check_exposure(settings.host, settings.credentials_file)
         parts.enter_context(locked(settings.state_dir))
         listener = parts.enter_context(listening(settings.host, settings.port))
         self.catalog = Catalog(

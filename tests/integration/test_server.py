@@ -20,6 +20,9 @@ from botocore.exceptions import ClientError
 
 from serving import Served, Traces, functions_of, served
 from thaw.cli.measuring import CallFailed, wait_active
+from thaw.config import read_settings
+from thaw.errors import ConfigurationError
+from thaw.server import Server
 from waiting import until_true
 
 pytestmark = [
@@ -256,3 +259,14 @@ def test_the_aws_cli_publishes_and_calls_a_clone_with_the_lines_of_the_guide(ser
     assert json.loads(done.stdout)["ExecutedVersion"] == "1"
     answer = json.loads((tmp_path / "answer.json").read_text())
     assert (answer["type"], answer["version"]) == ("snap-start", "1")
+
+
+async def test_without_credentials_it_listens_on_the_loopback_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        async with Server(read_settings(state_dir=tmp_path / "state", host="0.0.0.0", port=0)):
+            pass
+    assert str(raised.value) == (
+        "The server does not listen on 0.0.0.0 without credentials, because anybody who reaches it could run code here: "
+        "set THAW_CREDENTIALS_FILE to an AWS credentials file, or listen on 127.0.0.1."
+    )
+    assert not (tmp_path / "state").exists()

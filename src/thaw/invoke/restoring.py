@@ -107,8 +107,8 @@ class Restoring:
     async def clone(self, configuration: Configuration, request_id: str, log: LogStream) -> Environment | None:
         """A clone that waits for its first invocation; None where the call has to start afresh.
 
-        Raises RestoreHookFailed and RestoreTimedOut, which are the function's own failures, SandboxError, and ServiceError
-        where KMS refuses the key.
+        Raises RestoreHookFailed and RestoreTimedOut, which are the function's own failures, SandboxError, and
+        ServiceError where KMS refuses the key.
         """
         key = configuration.snapshot_key
         assert key is not None, "only versions that have a snapshot are cloned"
