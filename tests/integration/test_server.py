@@ -266,7 +266,7 @@ async def test_without_credentials_it_listens_on_the_loopback_only(tmp_path: Pat
         async with Server(read_settings(state_dir=tmp_path / "state", host="0.0.0.0", port=0)):
             pass
     assert str(raised.value) == (
-        "The server does not listen on 0.0.0.0 without credentials, because anybody who reaches it could run code here: "
-        "set THAW_CREDENTIALS_FILE to an AWS credentials file, or listen on 127.0.0.1."
+        "The server does not listen on 0.0.0.0 without credentials, because anybody who reaches it could run code "
+        "here: set THAW_CREDENTIALS_FILE to an AWS credentials file, or listen on 127.0.0.1."
     )
     assert not (tmp_path / "state").exists()
