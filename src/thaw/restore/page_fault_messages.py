@@ -83,7 +83,7 @@ class Touched(msgspec.Struct, tag=True, array_like=True, frozen=True):
 ToServer = Image | Arrived | Serve | Ended | Forget | Report
 ToWorker = Wanted | Touched | Broken
 PACKET_LIMIT = 1 << 16
-BLOCK = 64 * 4096
+BLOCK = 16 * 4096
 """Bytes of the aligned neighbourhood that comes with a page: what lies around it is often wanted next."""
 encode = msgspec.msgpack.Encoder().encode
 decode_for_server = msgspec.msgpack.Decoder(ToServer).decode
