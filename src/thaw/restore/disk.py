@@ -5,8 +5,13 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from thaw.errors import RestoreFailed
+
+# The archive is authenticated and was written by us, so owners, links and modes come back as they were. Python before
+# 3.11.4 has no filters, and does so by itself.
+_TRUSTED: Any = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
 
 
 def unpack_folder(disk: bytes, root: Path | str) -> None:
@@ -19,14 +24,9 @@ def unpack_folder(disk: bytes, root: Path | str) -> None:
         return
     try:
         with tarfile.open(fileobj=io.BytesIO(disk), mode="r:") as archive:
-            # The archive is authenticated and was written by us; the `tar` filter still keeps everything below root.
-            archive.extractall(root, numeric_owner=True, filter=_keep_owner)
+            archive.extractall(root, numeric_owner=True, **_TRUSTED)
     except (OSError, tarfile.TarError) as error:
         raise RestoreFailed(
             f"The snapshot's /tmp could not be unpacked ({error}): give the function more ephemeral storage.",
             step="/tmp",
         ) from error
-
-
-def _keep_owner(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-    return tarfile.fully_trusted_filter(member, path)
