@@ -129,6 +129,10 @@ def wait_active(client: Any, function: str, qualifier: str = "$LATEST") -> None:
     raise CallFailed(f"{function}:{qualifier} was not ready within {PUBLISH_LIMIT_S:.0f} s.")
 
 
+RESIDENT_S = 1.0
+"""How long after the first clone the rest of a snapshot has certainly arrived in memory (seconds)."""
+
+
 @dataclass(frozen=True, slots=True)
 class CloneMemory:
     """Memory of one idle clone in MiB: pages that are its own, and its share of everything that it maps."""
@@ -155,8 +159,8 @@ def read_clone_memory(pid: int) -> CloneMemory:
 
 
 def memory_of_clones(state_dir: Path, function: str, qualifier: str, count: int, payload: bytes) -> list[CloneMemory]:
-    """Starts the server on `state_dir` in this process, lets `count` clones serve two calls each, and reads what each
-    then holds while all of them exist."""
+    """Starts the server on `state_dir` in this process, lets `count` clones of the then resident snapshot serve two
+    calls each, and reads what each holds while all of them exist."""
     import uvloop
 
     return uvloop.run(_memory_of_clones(state_dir, function, qualifier, count, payload))
@@ -173,13 +177,15 @@ async def _memory_of_clones(
         configuration = await server.catalog.resolve(function, qualifier)
         assignment = server.invoker.assignment
         fleet = assignment.fleet(configuration)
+        first = await assignment.obtain(fleet, uuid.uuid4().hex)
+        await asyncio.sleep(RESIDENT_S)
         clones = [await assignment.obtain(fleet, uuid.uuid4().hex) for _ in range(count)]
         for clone in clones * 2:
             request = str(uuid.uuid4())
             await clone.invoke(Invocation(request_id=request, payload=payload, invoked_arn=configuration.function_arn))
         await asyncio.sleep(0.1)
         found = [read_clone_memory(clone.host_pid) for clone in clones]
-        for clone in clones:
+        for clone in (first, *clones):
             assignment.give_back(fleet, clone, usable=True)
     return found
 
