@@ -31,6 +31,7 @@ _TABLES: Final = (192, 4)  # offset in a plan of the extents' and lazy ranges' t
 _PLAN_ADDRESS: Final = 0x2100_0000_0000
 _LEARNING: Final = 8  # how many calls' touched pages are looked at
 _LOOK_AFTER_S: Final = 0.5
+_REST_AFTER_S: Final = 0.1
 _PAGE: Final = 4096
 _PORTION: Final = 4 << 20  # bytes filled at a time, so that clones can be made in between
 _SMALL: Final = 128 << 20
@@ -310,7 +311,11 @@ class Resident:
         task.add_done_callback(self._fetched)
 
     async def _fetch_rest(self) -> None:
-        """A few pieces at a time, so that one that a clone waits for is never behind many others."""
+        """A few pieces at a time, so that one that a clone waits for is never behind many others.
+
+        Not at once: the first call is under way, and what it needs of the machine nobody should take from it.
+        """
+        await asyncio.sleep(_REST_AFTER_S)
         for first in range(0, self._arrival.count, _BATCH):
             try:
                 await self._arrival.fetch(range(first, min(first + _BATCH, self._arrival.count)))
