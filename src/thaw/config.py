@@ -18,7 +18,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from thaw.errors import ConfigurationError
 
-
 DEFAULT_L1_BYTES = 10 << 30
 
 

@@ -64,7 +64,9 @@ async def loaded(store: Store, manifest: Manifest) -> bytes:
 
 
 async def saved(store: Store, memory: int, name: str = "f-1-a") -> Manifest:
-    return await store.snapshots.save(name, b"plan", memory, b"disk", {})
+    manifest = await store.snapshots.save(name, b"plan", memory, b"disk", {})
+    await store.snapshots.chunks.settled()
+    return manifest
 
 
 def corrupt(path: Path) -> None:

@@ -85,8 +85,9 @@ class Bench:
 
     async def create(self, name: str, size_mib: int) -> None:
         """A function with SnapStart, without a version."""
+        runtime = await asyncio.to_thread(newest_runtime)
         await asyncio.to_thread(
-            self.client.create_function, FunctionName=name, Runtime=await asyncio.to_thread(newest_runtime), Role=ROLE, Handler="app.handler",
+            self.client.create_function, FunctionName=name, Runtime=runtime, Role=ROLE, Handler="app.handler",
             Code={"ZipFile": package({"app.py": (SOURCE % {"size": size_mib}).encode()})}, Timeout=60,
             MemorySize=min(10240, 2 * size_mib + 512), SnapStart={"ApplyOn": "PublishedVersions"},
         )  # fmt: skip

@@ -171,6 +171,15 @@ async def test_calls_are_counted(scripted: Scripted) -> None:
     assert (counters.bytes_read, counters.bytes_written, sum(counters.read_s)) == (7, 4, 1)
 
 
+async def test_what_is_deleted_is_not_put_into_a_cache_afterwards(scripted: Scripted, tmp_path: Path) -> None:
+    near = Folder(tmp_path / "near", limit=1 << 20)
+    tiered = Tiered(scripted, [Cache("l1", near)])
+    await tiered.fetch(ID, bytes)
+    await tiered.delete(ID)
+    await tiered.settled()
+    assert await near.names() == []
+
+
 async def test_a_cache_is_filled_only_with_what_opened(scripted: Scripted, tmp_path: Path) -> None:
     near = Folder(tmp_path / "near", limit=1 << 20)
     tiered = Tiered(scripted, [Cache("l1", near)])

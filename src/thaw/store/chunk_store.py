@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
+
+from thaw.errors import StoreError
 
 Result = TypeVar("Result")
 Use = Callable[[memoryview], Result]
@@ -42,6 +44,19 @@ class ChunkStore(Protocol):
 
     async def delete(self, id: str) -> None:
         """Removes it for good. Raises `StoreUnavailable`."""
+        ...
+
+
+Request = tuple[str, Use[object]]
+"""An id, and what is done with its content."""
+
+
+@runtime_checkable
+class BatchReads(Protocol):
+    """A store on this machine, in which a single read takes less time than going to a thread for it."""
+
+    async def fetch_batch(self, requests: Sequence[Request]) -> list[StoreError | None]:
+        """Several `fetch`es in one thread, one after the other; what each raised."""
         ...
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from thaw.errors import ChunkNotFound, NotAuthentic, StoreError
-from thaw.store.chunk_store import ListedStore, Result, Use
+from thaw.store.chunk_store import BatchReads, ListedStore, Request, Result, Use
 from thaw.store.policy import Policy
 
 Answer = TypeVar("Answer")
@@ -64,6 +64,30 @@ class Counted(Policy):
         result = await super().fetch(id, noting)
         self.counters.note_read(time.perf_counter() - begun, size)
         return result
+
+    async def fetch_batch(self, requests: Sequence[Request]) -> list[StoreError | None]:
+        """See `BatchReads.fetch_batch`; only for stores that are one. Misses are counted by who asks again."""
+        assert isinstance(self.inner, BatchReads)
+        sizes: list[int] = []
+
+        def noting(use: Use[object]) -> Use[object]:
+            def noted(content: memoryview) -> object:
+                result = use(content)
+                sizes.append(len(content))
+                return result
+
+            return noted
+
+        begun = time.perf_counter()
+        failures = await self.inner.fetch_batch([(id, noting(use)) for id, use in requests])
+        for size in sizes:
+            self.counters.note_read((time.perf_counter() - begun) / len(requests), size)
+        return failures
+
+    @property
+    def reads_batches(self) -> bool:
+        """Whether `fetch_batch` may be called."""
+        return isinstance(self.inner, BatchReads)
 
     async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
         """See `ChunkStore.put`."""

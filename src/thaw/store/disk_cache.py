@@ -11,10 +11,11 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from thaw.errors import ChunkNotFound, StoreError
-from thaw.store.chunk_store import Result, Use
+from thaw.store.chunk_store import Request, Result, Use
 from thaw.store.folder import Folder
 from thaw.store.lru2 import Lru2
 
@@ -61,16 +62,23 @@ class DiskCache:
     async def fetch(self, id: str, use: Use[Result]) -> Result:
         """What `use` makes of `id`, as `ChunkStore.fetch`; it counts as a use where `use` does not fail."""
 
+        try:
+            return await self._folder.fetch(id, self._noting(id, use))
+        except ChunkNotFound:
+            self._forget(id)  # somebody has cleaned up
+            raise
+
+    async def fetch_batch(self, requests: Sequence[Request]) -> list[StoreError | None]:
+        """Several reads in one thread, as `BatchReads.fetch_batch`."""
+        return await self._folder.fetch_batch([(id, self._noting(id, use)) for id, use in requests])
+
+    def _noting(self, id: str, use: Use[Result]) -> Use[Result]:
         def used(content: memoryview) -> Result:
             result = use(content)
             self._note_use(id, len(content))
             return result
 
-        try:
-            return await self._folder.fetch(id, used)
-        except ChunkNotFound:
-            self._forget(id)  # somebody has cleaned up
-            raise
+        return used
 
     async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
         """Stores `content` and removes what no longer fits; a content larger than the cache is not kept."""

@@ -11,9 +11,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from thaw.chunk import (
@@ -40,10 +41,12 @@ from thaw.store.tiered import Tiered
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-LANES = 8
+LANES = 16
 """Chunks that are written or checked at once."""
-READERS = 32
+READERS = 64
 """Chunks that are read at once: an origin that takes 36 ms for each gives 24 MiB in two rounds."""
+BATCH = 4
+"""Chunks that are read in one go from a tier on this machine."""
 CONFIRM_S = 10.0
 """Seconds for which KMS is not asked again whether a key may be used."""
 
@@ -162,15 +165,18 @@ class SnapshotStore:
         """
         places = {place.index: place for place in manifest.memory.chunks}
 
-        async def load_piece(index: int) -> None:
-            if (place := places.get(index)) is not None:
-                await self._fetch(place, write)
-            arrived(index)
+        async def load_pieces(batch: Sequence[int]) -> None:
+            present = [place for index in batch if (place := places.get(index)) is not None]
+            await self.chunks.fetch_batch([(place.id, partial(self._open, place, use=write)) for place in present])
+            for index in batch:
+                arrived(index)
 
         def write(place: ChunkPlace, piece: memoryview) -> None:
             _write_fully(into_fd, piece, place.index * CHUNK_SIZE)
 
-        await in_lanes(load_piece, pieces, READERS)
+        wanted = list(pieces)
+        batches = [wanted[first : first + BATCH] for first in range(0, len(wanted), BATCH)]
+        await in_lanes(load_pieces, batches, READERS // BATCH)
 
     async def read_places(
         self, manifest: Manifest, into_fd: int, places: Iterable[ChunkPlace], store: ChunkStore

@@ -22,12 +22,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from thaw.errors import ChunkNotFound, NotAuthentic, StoreError
-from thaw.store.chunk_store import ChunkStore, ListedStore, Result, Use
+from thaw.store.chunk_store import ChunkStore, ListedStore, Request, Result, Use
+from thaw.store.counted import Counted
 from thaw.store.policy import Policy
 
 logger = logging.getLogger(__name__)
-FILLS = 128
+FILLS = 256
 """Contents that may be on their way into nearer tiers; beyond that a reader waits for its own."""
+FILLS_AT_ONCE = 2
+FILL_AFTER_S = 0.1
+"""Pause before a content is put into a nearer tier: a restore is over by then."""
 SILENCE_S = 10.0
 """Seconds for which the same tier's trouble is not logged again."""
 
@@ -48,6 +52,7 @@ class Tiered(Policy):
         super().__init__(origin)
         self.caches = tuple(caches)
         self.name = name
+        self._turns = asyncio.Semaphore(FILLS_AT_ONCE)
         self._fills: set[asyncio.Task[None]] = set()
         self._logged: dict[str, float] = {}
 
@@ -77,16 +82,29 @@ class Tiered(Policy):
                 self._note(cache.name, str(error))
         return await self._read(self.inner, id, use, self.caches)
 
+    async def fetch_batch(self, requests: Sequence[Request]) -> None:
+        """Several `fetch`es; what the nearest tier lacks, or what does not open there, is fetched one by one."""
+        nearest = self.caches[0].store if self.caches else self.inner
+        if isinstance(nearest, Counted) and nearest.reads_batches:
+            failures = await nearest.fetch_batch(requests)
+            requests = [request for request, failure in zip(requests, failures, strict=True) if failure is not None]
+        await asyncio.gather(*(self.fetch(id, use) for id, use in requests))
+
     async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
-        """See `ChunkStore.put`; the origin has it when this returns, and so have the caches that publish fills."""
+        """See `ChunkStore.put`; the origin has it when this returns; the caches that publish fills get it next."""
         await self.inner.put(id, content)
-        await asyncio.gather(*(self._fill(cache, id, content) for cache in self.caches if cache.published))
+        if published := [cache for cache in self.caches if cache.published]:
+            await self._fill_later(published, id, bytes(content))
 
     async def delete(self, id: str) -> None:
-        """See `ChunkStore.delete`: from the caches first, so that nothing is left that the origin does not have."""
+        """See `ChunkStore.delete`: from the origin first, then what is on its way into the caches, then from these."""
+        await self.inner.delete(id)
+        if under_way := [task for task in self._fills if task.get_name() == id]:
+            for task in under_way:
+                task.cancel()
+            await asyncio.wait(under_way)
         for cache in self.caches:
             await self._harmless(cache.name, partial(cache.store.delete, id))
-        await self.inner.delete(id)
 
     async def settled(self) -> None:
         """Returns when nothing is on its way into a nearer tier."""
@@ -96,17 +114,24 @@ class Tiered(Policy):
     async def _read(self, store: ChunkStore, id: str, use: Use[Result], fills: Sequence[Cache]) -> Result:
         if not fills:
             return await store.fetch(id, use)
-        result, content = await store.fetch(id, lambda content: (use(content), bytes(content)))
+        result, content = await store.fetch(id, lambda content: (use(content), _kept(content)))
         await self._fill_later(fills, id, content)
         return result
 
     async def _fill_later(self, caches: Sequence[Cache], id: str, content: bytes) -> None:
-        tasks = [asyncio.create_task(self._fill(cache, id, content)) for cache in caches]
+        tasks = [asyncio.create_task(self._fill_in_turn(cache, id, content), name=id) for cache in caches]
         self._fills.update(tasks)
         for task in tasks:
             task.add_done_callback(self._fills.discard)
         if len(self._fills) > FILLS:
             await asyncio.wait(tasks)
+
+    async def _fill_in_turn(self, cache: Cache, id: str, content: bytes) -> None:
+        """Somebody waits for what is read meanwhile, and nobody for this: it comes later, and a little at a time."""
+        if len(self._fills) <= FILLS // 2:
+            await asyncio.sleep(FILL_AFTER_S)
+        async with self._turns:
+            await self._fill(cache, id, content)
 
     async def _fill(self, cache: Cache, id: str, content: bytes | bytearray | memoryview) -> None:
         await self._harmless(cache.name, partial(cache.store.put, id, content))
@@ -123,3 +148,9 @@ class Tiered(Policy):
         if now - self._logged.get(name, -SILENCE_S) >= SILENCE_S:
             self._logged[name] = now
             logger.warning("The tier %s is in trouble, which makes restores slower: %s", name, trouble)
+
+
+def _kept(content: memoryview) -> bytes:
+    """A content that outlives its use: itself, where it is not in a buffer that is used again."""
+    whole = content.obj
+    return whole if isinstance(whole, bytes) and len(whole) == len(content) else bytes(content)
