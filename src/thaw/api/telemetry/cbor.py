@@ -6,10 +6,11 @@ Times travel as tag 1 (seconds since the epoch) and are datetime here.
 from __future__ import annotations
 
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _BREAK = object()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DEEPEST = 64
 _INTEGERS = {24: "B", 25: ">H", 26: ">I", 27: ">Q"}
 _FLOATS = {25: ">e", 26: ">f", 27: ">d"}
@@ -93,7 +94,8 @@ class _Reader:
 
 
 def _tagged(tag: int, value: Any) -> Any:
-    return datetime.fromtimestamp(value, UTC) if tag == 1 else value
+    # Not datetime.fromtimestamp: it leaves the range to the C library, whose OSError says nothing of the body.
+    return _EPOCH + timedelta(seconds=value) if tag == 1 else value
 
 
 def encode(value: Any) -> bytes:
