@@ -96,7 +96,8 @@ class Settings(BaseSettings):
     """Limit of loading the runtime plus after-restore hooks (Lambda: 10 s)."""
 
     aws_parity: bool = False
-    """Whether SnapStart is refused for runtimes that are not on AWS's list (python3.12 and later)."""
+    """Whether SnapStart is refused for runtimes that are not on AWS's list (Python 3.12, Java 11, .NET 8 and later); by
+    default every runtime may have it."""
     snapshot_idle_s: float = Field(default=14 * 86400, gt=0)
     """A version with a snapshot that nobody called for this long becomes Inactive (Lambda: 14 days)."""
     event_retry_s: float = Field(default=60, ge=0)

@@ -144,7 +144,6 @@ async def test_all_settings_come_back(front):
             "Value cobol at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: "
             f"[{', '.join(lambda_model().shapes['Runtime']['enum'])}] or be a valid ARN",
         ),
-        ({"Runtime": "nodejs22.x", **SNAP}, "nodejs22.x is not supported for SnapStart enabled functions."),
         (
             {"EphemeralStorage": {"Size": 513}, **SNAP},
             "Ephemeral storage size greater than 512 MB is not supported for SnapStart enabled functions.",
@@ -768,10 +767,18 @@ async def test_a_fault_of_the_server_is_logged_and_answered_without_its_inside(f
     assert json.loads(reply.body)["Type"] == "Service"
 
 
+@pytest.mark.parametrize("runtime", ["python3.8", "nodejs22.x", "provided.al2023", "ruby3.4", "java8.al2"])
+async def test_without_strict_parity_every_runtime_may_have_snap_start(front, runtime):
+    created = await front.function(Runtime=runtime, **SNAP)
+    assert created.json["SnapStart"] == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"}
+
+
 async def test_strict_parity_allows_snap_start_for_awss_runtimes_only(tmp_path):
     front = await Front.open(tmp_path, aws_parity=True)
-    refused = await front.ask("POST", "/2015-03-31/functions", creation("f", Runtime="python3.11", **SNAP))
-    assert refused.error[2] == "python3.11 is not supported for SnapStart enabled functions."
+    for runtime in ("python3.11", "nodejs22.x", "provided.al2023", "ruby3.4", "java8.al2", "dotnet6"):
+        refused = await front.ask("POST", "/2015-03-31/functions", creation("f", Runtime=runtime, **SNAP))
+        message = f"{runtime} is not supported for SnapStart enabled functions."
+        assert refused.error == (400, "InvalidParameterValueException", message)
     for runtime in ("python3.12", "python3.14", "java11", "java21", "dotnet8"):
         await front.function(runtime.replace(".", "-"), Runtime=runtime, **SNAP)
     await front.settled()

@@ -20,8 +20,7 @@ _MOST_MEMORY = 10_240
 _MOST_STORAGE = 10_240
 _MOST_ENVIRONMENT = 4096
 _SNAP_START_STORAGE = 512
-# SnapStart freezes a runtime client that calls restore/next. AWS's own list begins at newer versions of each.
-_SNAP_START_RUNTIMES = ("python3.", "java", "dotnet")
+# AWS's own list; this server freezes any runtime, also one that never calls restore/next, where it asks for a call.
 _AWS_SNAP_START = re.compile(r"python3\.(1[2-9]|[2-9]\d)|java(1[1-9]|[2-9]\d)|dotnet([89]|\d\d)")
 
 _RESERVED_VARIABLES = frozenset(
@@ -122,7 +121,7 @@ def _logging(given: Any) -> dict[str, str]:
 def check_rules(configuration: Configuration, *, aws_parity: bool) -> None:
     """Raises what Lambda answers to a configuration that the model admits and Lambda does not.
 
-    `aws_parity` allows SnapStart for the runtimes on AWS's list only, not for all that this server can freeze.
+    `aws_parity` allows SnapStart for the runtimes on AWS's list only, not for every runtime.
     """
     _check_limits(configuration)
     _check_environment(configuration.environment)
@@ -182,8 +181,7 @@ def _check_environment(variables: Mapping[str, str]) -> None:
 
 def _check_snap_start(configuration: Configuration, aws_parity: bool) -> None:
     runtime = str(configuration.runtime)
-    listed = _AWS_SNAP_START.fullmatch(runtime) if aws_parity else runtime.startswith(_SNAP_START_RUNTIMES)
-    if not listed:
+    if aws_parity and not _AWS_SNAP_START.fullmatch(runtime):
         raise refuse(f"{runtime} is not supported for SnapStart enabled functions.")
     if configuration.ephemeral_storage > _SNAP_START_STORAGE:
         raise refuse(
