@@ -8,8 +8,8 @@ import pytest
 
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes import Runtimes
-from thaw.runtimes.host import _digest, describe
 from thaw.runtimes.interpreters import Interpreter, candidates, discover, probe
+from thaw.runtimes.python import _digest, describe
 
 HERE = "python{}.{}".format(*sys.version_info[:2])
 

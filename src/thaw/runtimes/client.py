@@ -1,23 +1,20 @@
-"""The folder that a sandbox sees as /var/runtime: our bootstrap, the runtime interface client, the AWS SDK.
+"""The folder that a Python function's sandbox has as /var/runtime: our bootstrap, the runtime interface client, the AWS
+SDK.
 
-It is installed once per interpreter version, by pip, from PyPI or whatever index pip is configured for, into
-`<state>/runtimes/<runtime>-<digest>`. The folder appears under that name only when it is complete, so a
-killed server leaves nothing that looks finished.
+It is installed once per interpreter version, by pip, from PyPI or whatever index pip is configured for.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 from thaw.errors import RuntimeNotFound
+from thaw.runtimes.installation import COMPLETE, Progress, complete_folder, run
 from thaw.runtimes.interpreters import Interpreter
 
 REQUIREMENTS = (
@@ -29,11 +26,6 @@ REQUIREMENTS = (
 )
 MOUNTED_AT = "/var/runtime"
 BOOTSTRAP = "bootstrap.py"
-COMPLETE = "client.txt"
-"""Lists what was installed, one distribution a line; written last, read for the runtime's digest."""
-
-INSTALL_LIMIT_S = 600.0
-Progress = Callable[[str], None]
 
 
 def bootstrap_files() -> dict[str, bytes]:
@@ -59,30 +51,21 @@ async def client_folder(
 
     Raises `RuntimeNotFound` when pip cannot install it; pip's last words are in the sentence.
     """
-    folder = runtimes_dir / f"{interpreter.name}-{client_digest(interpreter)}"
-    if (folder / COMPLETE).is_file():
-        return folder
+    name = f"{interpreter.name}-{client_digest(interpreter)}"
+    if (runtimes_dir / name / COMPLETE).is_file():
+        return runtimes_dir / name
     progress(f"Installing the runtime interface client for {interpreter.name} (once, about 15 seconds) ...")
-    runtimes_dir.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(runtimes_dir)
-    part = Path(tempfile.mkdtemp(prefix=f".part-{os.getpid()}-", dir=runtimes_dir))
-    try:
-        await _fill(part, interpreter, index_url)
-        _put_in_place(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    folder = await complete_folder(runtimes_dir, name, lambda part: _fill(part, interpreter, index_url))
     progress(f"Installed {(folder / COMPLETE).read_text().replace(os.linesep, ' ').strip()} for {interpreter.name}.")
     return folder
 
 
-async def _fill(part: Path, interpreter: Interpreter, index_url: str | None) -> None:
+async def _fill(part: Path, interpreter: Interpreter, index_url: str | None) -> list[str]:
     await _install(part, interpreter, index_url)
     for name, content in bootstrap_files().items():
         (part / name).write_bytes(content)
     await _compile(part, interpreter)
-    installed = sorted(entry.name.removesuffix(".dist-info") for entry in part.glob("*.dist-info"))
-    part.chmod(0o755)  # the function's user reads it; mkdtemp made it for us alone
-    (part / COMPLETE).write_text("\n".join(installed) + "\n")
+    return sorted(entry.name.removesuffix(".dist-info") for entry in part.glob("*.dist-info"))
 
 
 async def _install(part: Path, interpreter: Interpreter, index_url: str | None) -> None:
@@ -96,7 +79,7 @@ async def _install(part: Path, interpreter: Interpreter, index_url: str | None) 
         [sys.executable, "-m", "pip", "--python", str(interpreter.executable)],
         [str(interpreter.executable), "-m", "pip"],
     ):
-        status, said = await _run([*pip, *arguments])
+        status, said = await run([*pip, *arguments])
         if status == 0:
             return
         shutil.rmtree(part)
@@ -113,7 +96,7 @@ async def _compile(part: Path, interpreter: Interpreter) -> None:
 
     They carry the path that the sandbox sees, and are not checked against their sources (nobody edits these).
     """
-    status, said = await _run(
+    status, said = await run(
         [str(interpreter.executable), "-I", "-S", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash",
          "-s", str(part), "-p", MOUNTED_AT, str(part)]
     )  # fmt: skip
@@ -124,46 +107,8 @@ async def _compile(part: Path, interpreter: Interpreter) -> None:
         )
 
 
-async def _run(command: list[str]) -> tuple[int, str]:
-    """Status and what was printed of `command`; it gets ordinary file modes, and INSTALL_LIMIT_S seconds.
-
-    The mode mask is set by a shell, because uvloop's subprocesses have no `umask` argument.
-    """
-    process = await asyncio.create_subprocess_exec(
-        "/bin/sh", "-c", 'umask 022; exec "$@"', "sh", *command,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(INSTALL_LIMIT_S):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        return 1, f"no end after {INSTALL_LIMIT_S:.0f} s"
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode or 0, output.decode(errors="replace")
-
-
 def _last_line(text: str) -> str:
     """The line that tells most: pip's last "ERROR:", else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines or ["nothing"])[-1]
-
-
-def _put_in_place(part: Path, folder: Path) -> None:
-    try:
-        part.rename(folder)
-    except OSError:
-        # Another server was faster. Its folder has the same digest, so it will do as well as ours.
-        if not (folder / COMPLETE).is_file():
-            raise
-
-
-def _remove_abandoned(runtimes_dir: Path) -> None:
-    """Removes half-installed folders of servers that no longer run."""
-    for part in runtimes_dir.glob(".part-*"):
-        owner = part.name.split("-")[1]
-        if not Path("/proc", owner).exists():
-            shutil.rmtree(part, ignore_errors=True)

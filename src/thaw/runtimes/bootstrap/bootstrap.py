@@ -86,6 +86,11 @@ def main() -> None:
     import awslambdaric.__main__ as client
     import snapshot_restore_py
 
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        import thaw_report
+
+        # Hooks before the snapshot run last to first, so this one runs when the function's are through.
+        snapshot_restore_py.register_before_snapshot(thaw_report.Reporter().send)
     sys.path[:] = search_path(standard)
     # As the first hooks, so that the function's own after-restore hooks already draw fresh numbers.
     snapshot_restore_py.register_after_restore(note_thread_id)
