@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving import SHARED_RUNTIMES, Served, served, share_runtimes
-from thaw.runtimes.client import COMPLETE
+from thaw.runtimes.installation import COMPLETE
 from waiting import until_true
 
 pytestmark = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thaw.errors import RuntimeNotFound
-from thaw.runtimes.client import Progress
+from thaw.runtimes.installation import Progress
 from thaw.runtimes.language import Language
 from thaw.runtimes.python import PythonRuntimes
 from thaw.runtimes.runtime import Runtime
