@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
 from thaw.environment.invocation import Invocation
-from thaw.environment.runtime_api.connection import route
+from thaw.environment.runtime_api.connection import Connection, route
 from thaw.environment.runtime_api.conversation import Conversation, State
-from thaw.environment.runtime_api.http import ACCEPTED, BODY_LIMIT, NOT_FOUND, BadRequest, Request, RequestReader
+from thaw.environment.runtime_api.http import (
+    ACCEPTED,
+    BODY_LIMIT,
+    NOT_FOUND,
+    STREAM_LIMIT,
+    BadRequest,
+    Request,
+    RequestReader,
+    Sink,
+)
+from thaw.environment.streaming import HIGH_WATER, ResponseStream, Source
 
 POST = b"POST /a/b?x=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nX-Thing:  v \r\n\r\nhello"
 CHUNKED = (
@@ -91,6 +102,10 @@ class Wire:
 
     def restore_ready(self) -> None:
         self.heard.append("restore ready")
+
+    def response_begins(self, content_type: str, source: Source) -> Sink | None:
+        self.heard.append(("begins", content_type))
+        return None if content_type == "collect/me" else self.heard.append
 
     def runtime_responded(self, payload: bytes) -> None:
         self.heard.append(payload)
@@ -260,3 +275,128 @@ def test_too_large_a_response(conversation: Conversation, wire: Wire) -> None:
     assert isinstance(heard, tuple)
     assert heard[0] == "Function.ResponseSizeTooLarge"
     assert "6291556 bytes" in json.loads(heard[1])["errorMessage"]
+
+
+# -- streamed responses --
+
+STREAMED = (
+    b"POST /2018-06-01/runtime/invocation/r-1/response HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+    b"Lambda-Runtime-Function-Response-Mode: streaming\r\nContent-Type: text/plain\r\n\r\n"
+)
+
+
+class Transport(asyncio.Transport):
+    """What a connection writes, and whether it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.paused = False
+
+    def write(self, data: object) -> None:
+        assert isinstance(data, bytes)
+        self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+@pytest.fixture
+def connection(conversation: Conversation, wire: Wire) -> Connection:
+    """A connection of a runtime that has the invocation r-1."""
+    ask(conversation, wire, "GET", "invocation/next")
+    conversation.dispatch(CALL, 1)
+    wire.heard.clear()
+    made = Connection(conversation, set())
+    made.connection_made(Transport())
+    return made
+
+
+def written(connection: Connection) -> bytes:
+    transport = connection._transport
+    assert isinstance(transport, Transport)
+    return transport.written
+
+
+def test_a_streamed_response_goes_on_piece_by_piece(connection: Connection, wire: Wire) -> None:
+    connection.data_received(STREAMED)
+    connection.data_received(b"3\r\nabc\r\n2\r\nd")
+    assert wire.heard == [("begins", "text/plain"), b"abc", b"d"]
+    connection.data_received(b"e\r\n0\r\n\r\n")
+    assert wire.heard[3:] == [b"e", b""]
+    assert written(connection) == ACCEPTED
+
+
+def test_a_streamed_response_that_nobody_wants_streamed_is_collected(connection: Connection, wire: Wire) -> None:
+    connection.data_received(STREAMED.replace(b"text/plain", b"collect/me") + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    assert wire.heard == [("begins", "collect/me"), b"abcde"]
+
+
+def test_an_error_on_the_way_comes_in_trailers(connection: Connection, wire: Wire) -> None:
+    connection.data_received(STREAMED + b"3\r\nabc\r\n0\r\nLambda-Runtime-Function-Error-Type: Function.Broken\r\n")
+    connection.data_received(b"Lambda-Runtime-Function-Error-Body: eyJlIjoxfQ==\r\n\r\n")
+    assert wire.heard[1:] == [b"abc", ("Function.Broken", b'{"e":1}')]
+    assert written(connection) == ACCEPTED
+
+
+def test_a_stream_that_is_cut_short_is_an_error(connection: Connection, wire: Wire) -> None:
+    connection.data_received(STREAMED + b"3\r\nab")
+    connection.connection_lost(None)
+    kind, document = wire.heard[-1]  # type: ignore[misc]
+    assert kind == "Runtime.TruncatedResponse"
+    assert json.loads(document)["errorMessage"] == "RequestId: r-1 Error: Response stream ended before it was complete"
+
+
+def test_a_stream_of_another_invocation_is_refused(connection: Connection, wire: Wire) -> None:
+    connection.data_received(STREAMED.replace(b"r-1", b"r-2") + b"3\r\nabc\r\n0\r\n\r\n")
+    assert wire.heard == []
+    assert status(written(connection)) == 400
+
+
+def test_a_stream_over_its_limit_is_cut(connection: Connection, wire: Wire) -> None:
+    connection.data_received(STREAMED)
+    block = bytes(1 << 24)
+    sent = 0
+    while sent <= STREAM_LIMIT:
+        connection.data_received(b"%x\r\n" % len(block) + block + b"\r\n")
+        sent += len(block)
+    connection.data_received(b"0\r\n\r\n")
+    pieces = [one for one in wire.heard if isinstance(one, bytes)]
+    assert sum(map(len, pieces)) == STREAM_LIMIT
+    kind, document = wire.heard[-1]  # type: ignore[misc]
+    assert kind == "Function.ResponseSizeTooLarge"
+    text = f"Response payload size exceeded maximum allowed payload size ({STREAM_LIMIT} bytes)."
+    assert json.loads(document)["errorMessage"] == text
+    assert status(written(connection)) == 413
+
+
+async def test_a_slow_caller_holds_the_function_back(connection: Connection) -> None:
+    stream = ResponseStream()
+    stream.begin("text/plain", connection)
+    transport = connection._transport
+    assert isinstance(transport, Transport)
+    stream.write(bytes(HIGH_WATER))
+    assert not transport.paused
+    stream.write(b"more")
+    assert transport.paused
+    pieces = stream.pieces()
+    assert len(await anext(pieces)) == HIGH_WATER
+    assert not transport.paused
+    stream.end()
+    stream.write(b"dropped")
+    assert [piece async for piece in pieces] == [b"more"]
+
+
+async def test_a_call_that_ends_without_a_stream_never_begins_one() -> None:
+    stream = ResponseStream()
+    ended = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(ended.set_result, None)
+    assert not await stream.begins_before(ended)
+    stream.end()
+    assert [piece async for piece in stream.pieces()] == []

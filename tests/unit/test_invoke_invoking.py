@@ -11,6 +11,7 @@ import pytest
 from thaw.catalog.configuration import Configuration
 from thaw.environment.execution import Phase
 from thaw.environment.invocation import Invocation, InvocationResult
+from thaw.environment.streaming import ResponseStream
 from thaw.errors import InitFailed, RestoreTimedOut, ServiceError
 from thaw.invoke.call import Call
 from thaw.invoke.concurrency import ConcurrencyLimit
@@ -28,7 +29,7 @@ class Stand:
     def __init__(self, error_type: str | None = None) -> None:
         self.error_type = error_type
 
-    async def invoke(self, invocation: Invocation) -> InvocationResult:
+    async def invoke(self, invocation: Invocation, stream: ResponseStream | None = None) -> InvocationResult:
         return InvocationResult(
             request_id=invocation.request_id, payload=b"1", error_type=self.error_type, duration_ms=5.0, billed_ms=5,
             max_memory_mib=1, log_tail=b"", usable=False, restore_ms=2.0,

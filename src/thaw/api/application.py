@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from ipaddress import ip_address
 from urllib.parse import parse_qs
 
@@ -20,7 +21,18 @@ from thaw.api.event_invoke import EventInvokeConfigs
 from thaw.api.function_settings import FunctionSettings
 from thaw.api.function_urls import FunctionUrls
 from thaw.api.functions import Functions
-from thaw.api.http import ClientGone, Handler, Receive, Request, Response, Scope, Send, read_body
+from thaw.api.http import (
+    BrokenStream,
+    ClientGone,
+    Handler,
+    Message,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    read_body,
+)
 from thaw.api.identifier import Identifiers
 from thaw.api.invocation import Invocation
 from thaw.api.layers import Layers
@@ -226,10 +238,27 @@ def _server(scope: Scope) -> str:
 
 async def _send(send: Send, request: Request, response: Response) -> None:
     headers = [*response.headers, (b"x-amzn-requestid", request.request_id.encode())]
+    if response.pieces is not None:
+        head = {"type": "http.response.start", "status": response.status, "headers": headers}
+        await _send_pieces(send, head, response.pieces)
+        return
     if response.status != 204:
         headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
+
+
+async def _send_pieces(send: Send, head: Message, pieces: AsyncGenerator[bytes, None]) -> None:
+    """A body of unknown length. Where it breaks off, the missing end makes the server close the connection."""
+    await send(head)
+    async with aclosing(pieces):
+        try:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except BrokenStream as error:
+            _log.warning("A streamed response broke off: %s", error)
+            return
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from thaw.api.http import Response
@@ -37,7 +38,7 @@ def allow(cors: Mapping[str, Any] | None, headers: Mapping[str, str], response: 
     own = tuple(one for one in response.headers if not one[0].startswith(_PREFIX))
     allowed = _origin(cors, headers["origin"])
     more = () if allowed is None else (*allowed, *_list(cors, "ExposeHeaders", "expose-headers"))
-    return Response(status=response.status, body=response.body, headers=(*own, *more))
+    return replace(response, headers=(*own, *more))
 
 
 def _origin(cors: Mapping[str, Any], origin: str | None) -> Headers | None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 
 import msgspec
 
 from thaw.api import cors
-from thaw.api.http import INVOKE_LIMIT, Receive, Request, Response, read_body, too_large
+from thaw.api.http import INVOKE_LIMIT, BrokenStream, Receive, Request, Response, read_body, too_large
 from thaw.api.identifier import Identifier
-from thaw.api.invocation import Invocation, trace_of
+from thaw.api.invocation import Invocation, StreamedAnswer, trace_of
 from thaw.api.signatures import Signatures
-from thaw.api.url_event import NotAnAnswer, event_of, response_of
+from thaw.api.url_event import HEAD_LIMIT, HTTP_INTEGRATION, SEPARATOR, NotAnAnswer, event_of, response_of
 from thaw.catalog.attachments import Attached, FunctionUrl
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import LATEST
@@ -81,16 +83,67 @@ class FunctionUrls:
         event = event_of(request, path, url.url_id, body, trace_id)
         if len(event) > INVOKE_LIMIT:
             raise too_large("Invoke", INVOKE_LIMIT)
-        _, answer = await self._invocation.run(identifier, event, None, traced)
+        header = (b"x-amzn-trace-id", trace_id.encode("latin-1", "replace"))
+        response = await self._called(identifier, event, traced, streamed=url.invoke_mode == "RESPONSE_STREAM")
+        return response if response.status == 502 else replace(response, headers=(*response.headers, header))
+
+    async def _called(self, identifier: Identifier, event: bytes, request: Request, *, streamed: bool) -> Response:
+        """What the function says; 502 where it failed or said nothing that HTTP can carry."""
+        if streamed:
+            ran = await self._invocation.run_streamed(identifier, event, None, request)
+            if isinstance(ran, StreamedAnswer):
+                return await _streamed(ran, identifier)
+        else:
+            ran = await self._invocation.run(identifier, event, None, request)
+        answer = ran[1]
         if answer.function_error is not None:
             return _bad_gateway()
         try:
-            response = response_of(answer.payload, streamed=url.invoke_mode == "RESPONSE_STREAM")
+            return response_of(answer.payload, streamed=streamed)
         except NotAnAnswer as error:
-            _log.warning("%s answered its URL with no HTTP response: %s", found.function_name, error)
-            return _bad_gateway()
-        header = (b"x-amzn-trace-id", trace_id.encode("latin-1", "replace"))
-        return Response(status=response.status, body=response.body, headers=(*response.headers, header))
+            return _no_answer(identifier, error)
+
+
+async def _streamed(streamed: StreamedAnswer, identifier: Identifier) -> Response:
+    """A response whose body follows. Its head, where the function sends one, is waited for."""
+    pieces, start = streamed.pieces(), b""
+    content_type = streamed.stream.content_type.partition(";")[0].strip().lower()
+    try:
+        if content_type == HTTP_INTEGRATION:
+            async for piece in pieces:
+                start += piece
+                if SEPARATOR in start or len(start) > HEAD_LIMIT:
+                    break
+            head = response_of(start, streamed=True, headed=True)
+        else:
+            given = streamed.stream.content_type.encode("latin-1") or b"application/octet-stream"
+            head = Response(status=200, headers=((b"content-type", given),))
+    except NotAnAnswer as error:
+        await pieces.aclose()
+        return _no_answer(identifier, error)
+    return Response(status=head.status, headers=head.headers, pieces=_body(streamed, pieces, head.body))
+
+
+async def _body(
+    streamed: StreamedAnswer, pieces: AsyncGenerator[bytes, None], start: bytes
+) -> AsyncGenerator[bytes, None]:
+    """The pieces after the head; raises BrokenStream where the function failed on its way."""
+    async with aclosing(pieces):
+        if start:
+            yield start
+        async for piece in pieces:
+            yield piece
+    try:
+        answer = await streamed.calling
+    except ServiceError as error:
+        raise BrokenStream(str(error)) from error
+    if answer.function_error is not None:
+        raise BrokenStream(f"{streamed.call.invoked_arn} failed: {answer.payload.decode(errors='replace')}")
+
+
+def _no_answer(identifier: Identifier, error: NotAnAnswer) -> Response:
+    _log.warning("%s answered its URL with no HTTP response: %s", identifier.name, error)
+    return _bad_gateway()
 
 
 def _bad_gateway() -> Response:

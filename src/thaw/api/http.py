@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,11 +43,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """One response; the request's id is added to the headers when it is sent."""
+    """One response; the request's id is added to the headers when it is sent.
+
+    Where there are `pieces`, they are the body, sent one by one; a BrokenStream among them ends the connection.
+    """
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[bytes, bytes], ...] = field(default=((b"content-type", b"application/json"),))
+    pieces: AsyncGenerator[bytes, None] | None = None
+
+
+class BrokenStream(Exception):
+    """A response whose head is sent cannot be completed: only a connection that ends early tells the client."""
 
 
 class ClientGone(Exception):

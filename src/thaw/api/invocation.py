@@ -5,11 +5,14 @@ Nothing here touches SQL once a qualifier was resolved, and the compiled protoco
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -21,6 +24,7 @@ from thaw.api.ports import Invoking, Publishing
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import Configuration
 from thaw.catalog.refusals import check_invocable
+from thaw.environment.streaming import ResponseStream
 from thaw.errors import ServiceError
 from thaw.invoke.call import Answer, Call
 
@@ -28,6 +32,24 @@ _LOG_TAIL = 4096
 # "The maximum payload size is 6 MB for synchronous invocations and 1 MB for asynchronous invocations" (service model).
 EVENT_LIMIT = 1 << 20
 _syntax: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedAnswer:
+    """A call whose function streams: its pieces, and `calling`, which ends after them."""
+
+    call: Call
+    stream: ResponseStream
+    calling: asyncio.Future[Answer]
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The response; a call whose response nobody wants any more goes on, as on Lambda, and is thrown away."""
+        try:
+            async for piece in self.stream.pieces():
+                yield piece
+        finally:
+            self.stream.end()
+            self.calling.add_done_callback(_retrieve)
 
 
 class Invocation:
@@ -61,13 +83,21 @@ class Invocation:
         return _response(answer, call, tail=arguments.log_type == "Tail")
 
     async def stream(self, arguments: Any, request: Request) -> Response:
-        """InvokeWithResponseStream: the answer as one chunk, then how the call ended."""
+        """InvokeWithResponseStream: the answer as it comes, then how the call ended; one chunk where the function does
+        not stream."""
         if arguments.tenant_id:
             raise members.refuse("TenantId is not supported by this server: leave it out.")
         if arguments.invocation_type == "DryRun":
             return await self._dry_run(arguments)
-        call, answer = await self.run(*self._asked(arguments), request)
-        return _streamed(answer, call, tail=arguments.log_type == "Tail")
+        tail = arguments.log_type == "Tail"
+        streamed = await self.run_streamed(*self._asked(arguments), request)
+        if isinstance(streamed, StreamedAnswer):
+            headers = _headers(streamed.call.executed_version, streamed.call, event_stream.CONTENT_TYPE)
+            return Response(status=200, headers=tuple(headers), pieces=_events(streamed, tail=tail))
+        call, answer = streamed
+        headers = _headers(answer.executed_version, call, event_stream.CONTENT_TYPE)
+        chunks = [] if answer.function_error is not None or not answer.payload else [_chunk(answer.payload)]
+        return Response(status=200, body=b"".join((*chunks, _complete(answer, tail=tail))), headers=tuple(headers))
 
     async def invoke_async(self, arguments: Any, request: Request) -> Response:
         """InvokeAsync, the older form of Invoke with InvocationType Event."""
@@ -79,11 +109,33 @@ class Invocation:
         self, identifier: Identifier, payload: bytes, client_context: str | None, request: Request
     ) -> tuple[Call, Answer]:
         """Calls a function, version or alias and waits. Raises ServiceError where it is not there or not Active."""
+        call = await self._ready_call(identifier, payload, client_context, request)
+        return call, await self._invoking.invoke(call)
+
+    async def run_streamed(
+        self, identifier: Identifier, payload: bytes, client_context: str | None, request: Request
+    ) -> StreamedAnswer | tuple[Call, Answer]:
+        """As `run`, but returns as soon as the function begins to stream, if it does."""
+        stream = ResponseStream()
+        call = replace(await self._ready_call(identifier, payload, client_context, request), stream=stream)
+        calling = asyncio.ensure_future(self._invoking.invoke(call))
+        try:
+            if await stream.begins_before(calling):
+                return StreamedAnswer(call, stream, calling)
+            return call, await calling
+        except asyncio.CancelledError:
+            calling.cancel()
+            raise
+
+    async def _ready_call(
+        self, identifier: Identifier, payload: bytes, client_context: str | None, request: Request
+    ) -> Call:
+        """A call that can run now; raises ServiceError where the version is not Active."""
         call = await self._call(identifier, payload, client_context, request)
         if call.configuration.state != "Active":
             await self._awaken(call.configuration)
             check_invocable(call.configuration)
-        return call, await self._invoking.invoke(call)
+        return call
 
     async def _enqueue(
         self, identifier: Identifier, payload: bytes, client_context: str | None, request: Request
@@ -173,7 +225,7 @@ def trace_of(request: Request) -> str:
 
 
 def _response(answer: Answer, call: Call, *, tail: bool) -> Response:
-    headers = _headers(answer, call, b"application/json")
+    headers = _headers(answer.executed_version, call, b"application/json")
     if answer.function_error is not None:
         headers.append((b"x-amz-function-error", answer.function_error.encode()))
     if tail:
@@ -181,24 +233,41 @@ def _response(answer: Answer, call: Call, *, tail: bool) -> Response:
     return Response(status=200, body=answer.payload, headers=tuple(headers))
 
 
-def _streamed(answer: Answer, call: Call, *, tail: bool) -> Response:
-    """The answer as an event stream; an error of the function is told at its end."""
+def _retrieve(calling: asyncio.Future[Answer]) -> None:
+    """How a call ended whose caller has gone is in the function's log; asyncio need not complain."""
+    if not calling.cancelled():
+        calling.exception()
+
+
+async def _events(streamed: StreamedAnswer, *, tail: bool) -> AsyncGenerator[bytes, None]:
+    """A chunk for everything that arrives, and the end of the call."""
+    async with aclosing(streamed.pieces()) as pieces:
+        async for piece in pieces:
+            yield _chunk(piece)
+    try:
+        yield _complete(await streamed.calling, tail=tail)
+    except ServiceError as error:  # the head is sent: what went wrong can only be told here
+        end = {"ErrorCode": error.code, "ErrorDetails": error.message}
+        yield event_stream.event("InvokeComplete", "application/json", msgspec.json.encode(end))
+
+
+def _chunk(payload: bytes) -> bytes:
+    return event_stream.event("PayloadChunk", "application/octet-stream", payload)
+
+
+def _complete(answer: Answer, *, tail: bool) -> bytes:
+    """The last event: an error of the function, and the log."""
     end: dict[str, str] = {}
-    chunks = []
     if answer.function_error is not None:
         end |= {"ErrorCode": answer.function_error, "ErrorDetails": answer.payload.decode("utf-8", "replace")}
-    elif answer.payload:
-        chunks.append(event_stream.event("PayloadChunk", "application/octet-stream", answer.payload))
     if tail:
         end["LogResult"] = base64.b64encode(answer.log_tail[-_LOG_TAIL:]).decode()
-    chunks.append(event_stream.event("InvokeComplete", "application/json", msgspec.json.encode(end)))
-    headers = _headers(answer, call, event_stream.CONTENT_TYPE)
-    return Response(status=200, body=b"".join(chunks), headers=tuple(headers))
+    return event_stream.event("InvokeComplete", "application/json", msgspec.json.encode(end))
 
 
-def _headers(answer: Answer, call: Call, content_type: bytes) -> list[tuple[bytes, bytes]]:
+def _headers(executed_version: str, call: Call, content_type: bytes) -> list[tuple[bytes, bytes]]:
     return [
         (b"content-type", content_type),
-        (b"x-amz-executed-version", answer.executed_version.encode()),
+        (b"x-amz-executed-version", executed_version.encode()),
         (b"x-amzn-trace-id", (call.trace_id or "").encode("latin-1", "replace")),
     ]

@@ -24,7 +24,10 @@ _OF_THE_CONNECTION = frozenset(
     ("connection", "content-length", "date", "keep-alive", "transfer-encoding", "upgrade", "x-amzn-requestid")
 )
 _JSON = (b"content-type", b"application/json")
-_SEPARATOR = b"\0" * 8
+# A streamed response with status and headers: these as JSON, the separator, the body.
+HTTP_INTEGRATION = "application/vnd.awslambda.http-integration-response"
+SEPARATOR = b"\0" * 8
+HEAD_LIMIT = 1 << 20
 
 
 class NotAnAnswer(Exception):
@@ -106,14 +109,17 @@ def _port(base_url: str) -> str:
     return port if colon and port.isdigit() else {"https": "443"}.get(scheme, "80")
 
 
-def response_of(payload: bytes, *, streamed: bool) -> Response:
+def response_of(payload: bytes, *, streamed: bool, headed: bool = False) -> Response:
     """The HTTP response that a function's answer stands for. Raises NotAnAnswer.
 
     An object with "statusCode" is a response; anything else is the body of a 200, a string without its quotes.
-    A streamed answer is a body as it is, or a response's head as JSON, eight zero bytes, and the body.
+    A streamed answer is a body as it is, or a response's head as JSON, eight zero bytes, and the body; with `headed`
+    it can be the latter only.
     """
     if streamed:
-        head, separator, rest = payload.partition(_SEPARATOR)
+        head, separator, rest = payload.partition(SEPARATOR)
+        if headed and not separator:
+            raise NotAnAnswer("the stream does not begin with a head and eight zero bytes")
         if not separator:
             return Response(status=200, body=payload, headers=((b"content-type", b"application/octet-stream"),))
         return _structured({"statusCode": 200, **_object(head)}, rest)

@@ -19,9 +19,10 @@ from thaw.environment.log_pipe import LogPipe
 from thaw.environment.memory_use import MemoryUse
 from thaw.environment.outcome import Answered, Failed, Outcome, TimedOut
 from thaw.environment.runtime_api.conversation import State
-from thaw.environment.runtime_api.http import RESTORED
+from thaw.environment.runtime_api.http import RESTORED, Sink
 from thaw.environment.sandbox import Sandbox
 from thaw.environment.settings import FunctionSettings
+from thaw.environment.streaming import ResponseStream, Source
 from thaw.environment.template import FUNCTION_UID
 from thaw.environment.variables import function_variables
 from thaw.errors import InitFailed, InitTimedOut, RestoreHookFailed, RestoreTimedOut, SandboxError
@@ -66,6 +67,7 @@ class Environment:
         self._released = self._began
         self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
         self._answer: Answered | None = None
+        self._stream: ResponseStream | None = None
         self._exit: Exit | None = None
         self._freezing: asyncio.TimerHandle | None = None
         self._first_report: dict[str, float | int] = {}
@@ -82,7 +84,7 @@ class Environment:
         Await `initialised` next. Raises SandboxError; the sandbox is then destroyed.
         """
         self = cls(sandbox, settings, log, Phase.INIT)
-        log.platform(lines.init_start(furnishing.label(settings.runtime), settings.runtime.version_arn))
+        log.platform(lines.init_start(settings.runtime.label, settings.runtime.version_arn))
         try:
             self._furnish(None)
             variables = function_variables(settings, self.credentials_token, log.name)
@@ -129,7 +131,7 @@ class Environment:
             self._pipe.close_write_end()
             return cloned
         finally:
-            self.log.platform(lines.restore_start(furnishing.label(runtime), runtime.version_arn))
+            self.log.platform(lines.restore_start(runtime.label, runtime.version_arn))
 
     def _converse(self) -> None:
         """Take over the sandbox's Runtime API."""
@@ -226,12 +228,13 @@ class Environment:
 
     # -- Invoke --
 
-    async def invoke(self, invocation: Invocation) -> InvocationResult:
-        """Serve one invocation; what goes wrong in the function is in the result. Raises SandboxError when the
-        environment is not idle."""
+    async def invoke(self, invocation: Invocation, stream: ResponseStream | None = None) -> InvocationResult:
+        """Serve one invocation; what goes wrong in the function is in the result. A response that the function
+        streams goes to `stream`, where there is one. Raises SandboxError when the environment is not idle."""
         if self.phase is not Phase.IDLE:
             raise SandboxError(f"Environment {self.id} is not idle but {self.phase.value}.", step="invoke")
         self.phase = Phase.INVOKE
+        self._stream = stream
         self._begin(invocation)
         began = time.perf_counter()
         outcome = await self._finish(self.settings.timeout_s)
@@ -239,6 +242,9 @@ class Environment:
         if isinstance(outcome, TimedOut):
             duration_ms = max(duration_ms, self.settings.timeout_s * 1000)
             self._sandbox.kill()
+        if stream is not None:
+            stream.end()
+            self._stream = None
         return self._conclude(invocation, outcome, duration_ms)
 
     def _begin(self, invocation: Invocation) -> None:
@@ -339,6 +345,11 @@ class Environment:
         return self._host_pid
 
     @property
+    def report(self) -> bytes:
+        """What the runtime reported of its process before the snapshot (`runtime_api.report`); empty where nothing."""
+        return self._sandbox.conversation.report
+
+    @property
     def log_pipe(self) -> tuple[int, int]:
         """Device and inode of the pipe that the function has as stdout and stderr; a clone gets another one."""
         return self._pipe.identity
@@ -379,6 +390,13 @@ class Environment:
         waiter = self._sandbox.conversation.waiter
         self.runtime_connection_port = waiter.port if waiter else 0
         self._settle(Answered(b""))
+
+    def response_begins(self, content_type: str, source: Source) -> Sink | None:
+        """It streams its response: on to the caller, if that one wants a stream."""
+        if self._stream is None or self._stream.began:
+            return None
+        self._stream.begin(content_type, source)
+        return self._stream.write
 
     def runtime_responded(self, payload: bytes) -> None:
         """It returned something; the invocation ends when it asks for the next."""

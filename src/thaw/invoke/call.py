@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from thaw.catalog.configuration import Configuration
+from thaw.environment.streaming import ResponseStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +15,8 @@ class Call:
     `configuration` is the version (or $LATEST) that a qualifier was resolved to, `executed_version` its number as
     the header X-Amz-Executed-Version shows it, `invoked_arn` the ARN as the caller qualified it (the handler's
     context.invoked_function_arn). `payload` is a JSON document, at most 6 MiB. `client_context` is the base64 of the
-    header X-Amz-Client-Context. `trace_id` is the value of X-Amzn-Trace-Id.
+    header X-Amz-Client-Context. `trace_id` is the value of X-Amzn-Trace-Id. A response that the function streams goes
+    to `stream`, where there is one; it ends before the call does.
     """
 
     configuration: Configuration
@@ -24,6 +26,7 @@ class Call:
     request_id: str
     client_context: str | None = None
     trace_id: str | None = None
+    stream: ResponseStream | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,7 +113,7 @@ class Invoker:
             raise service_error(error) from error
         usable = False
         try:
-            result = await environment.invoke(invocation(call))
+            result = await environment.invoke(invocation(call), call.stream)
             usable = result.usable
         finally:
             self.assignment.give_back(fleet, environment, usable=usable)

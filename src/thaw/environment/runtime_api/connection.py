@@ -13,6 +13,7 @@ from thaw.environment.runtime_api import (
     invocation_next,
     invocation_response,
     ping,
+    report,
     restore_error,
     restore_next,
 )
@@ -25,6 +26,7 @@ from thaw.environment.runtime_api.http import (
     BadRequest,
     Request,
     RequestReader,
+    Sink,
     refusal,
 )
 
@@ -39,6 +41,7 @@ _ROUTES: dict[str, tuple[bytes, Endpoint]] = {
     f"{_RUNTIME}/restore/error": (b"POST", restore_error.serve),
     "/2021-04-23/credentials": (b"GET", credentials.serve),
     "/2018-06-01/ping": (b"GET", ping.serve),
+    report.PATH: (b"POST", report.serve),
 }
 _OF_INVOCATION: dict[str, Endpoint] = {"response": invocation_response.serve, "error": invocation_error.serve}
 # What a function may make the server hold: connections, and answers that it does not read.
@@ -73,7 +76,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, conversation: Conversation, connections: set[Connection]) -> None:
         self._conversation = conversation
         self._connections = connections
-        self._reader = RequestReader()
+        self._reader = RequestReader(self._body_begins)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,6 +89,8 @@ class Connection(asyncio.Protocol):
         self._conversation.forget(self)
         self._connections.discard(self)
         self._transport = None
+        if self._reader.streaming:
+            invocation_response.cut_short(self._conversation)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -100,6 +105,23 @@ class Connection(asyncio.Protocol):
                 self.send(answer)
         if self._reader.expects_continue:
             self.send(CONTINUE)
+
+    def _body_begins(self, request: Request) -> Sink | None:
+        """A streamed response goes on as it comes; only that of the invocation at hand may."""
+        current = self._conversation.invocation
+        if current is None or request.path != f"{_INVOCATION}{current.request_id}/response":
+            return None
+        return invocation_response.begin(self._conversation, request, self)
+
+    def pause(self) -> None:
+        """Reads no more until `resume`: the runtime's writes wait."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads again."""
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def send(self, answer: bytes) -> None:
         """One write; nothing where the runtime has hung up. One that asks on and on without reading is cut off."""

@@ -10,8 +10,9 @@ from enum import Enum
 from typing import Protocol
 
 from thaw.environment.invocation import Invocation
-from thaw.environment.runtime_api.http import refusal
+from thaw.environment.runtime_api.http import Sink, refusal
 from thaw.environment.settings import Credentials
+from thaw.environment.streaming import Source
 
 
 class State(Enum):
@@ -43,6 +44,8 @@ class Observer(Protocol):
 
     def restore_ready(self) -> None: ...
 
+    def response_begins(self, content_type: str, source: Source) -> Sink | None: ...
+
     def runtime_responded(self, payload: bytes) -> None: ...
 
     def runtime_failed(self, error_type: str, payload: bytes) -> None: ...
@@ -55,7 +58,9 @@ class Observer(Protocol):
 class Conversation:
     """One runtime's side of the Runtime API. `snap_start` mounts the routes that only such functions have."""
 
-    __slots__ = ("credentials", "deadline_ms", "invocation", "observer", "snap_start", "state", "token", "waiter")
+    __slots__ = (
+        "credentials", "deadline_ms", "invocation", "observer", "report", "snap_start", "state", "token", "waiter",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.state = State.STARTED
@@ -66,6 +71,7 @@ class Conversation:
         self.invocation: Invocation | None = None
         self.deadline_ms = 0
         self.waiter: Waiter | None = None
+        self.report = b""
 
     def may(self, *states: State) -> bool:
         """Whether the runtime is in one of `states`, and somebody listens."""

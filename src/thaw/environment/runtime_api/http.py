@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 # Lambda's limit for a response: 6 MiB and 100 bytes.
 BODY_LIMIT = 6 * 1024 * 1024 + 100
+# "The maximum response payload size for streamed responses is 200 MB" (Lambda's developer guide).
+STREAM_LIMIT = 200 * 1024 * 1024
 _HEAD_LIMIT = 65536
+
+
+Sink = Callable[[bytes], None]
 
 
 class BadRequest(Exception):
@@ -15,18 +21,29 @@ class BadRequest(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """One request. Header names are in lower case. `body` is cut at BODY_LIMIT, and `body_size` counts all of it."""
+    """One request. Names of headers and trailers are in lower case.
+
+    `body` is cut at BODY_LIMIT, and `body_size` counts all of it. Where there is a `sink`, the body goes there as it
+    comes, up to STREAM_LIMIT, and `body` stays empty.
+    """
 
     method: bytes
     path: str
     headers: dict[bytes, bytes]
     body: bytearray = field(default_factory=bytearray)
     body_size: int = 0
+    sink: Sink | None = None
+    trailers: dict[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def limit(self) -> int:
+        """Bytes that Lambda allows."""
+        return BODY_LIMIT if self.sink is None else STREAM_LIMIT
 
     @property
     def too_large(self) -> bool:
-        """Whether the body was longer than Lambda allows."""
-        return self.body_size > BODY_LIMIT
+        """Whether the body was longer than that."""
+        return self.body_size > self.limit
 
     def header(self, name: bytes) -> str:
         """A header's value; "" where it is absent."""
@@ -34,9 +51,13 @@ class Request:
 
 
 class RequestReader:
-    """Cuts requests out of the bytes of one connection. Holds at most one body of BODY_LIMIT."""
+    """Cuts requests out of the bytes of one connection. Holds at most one body of BODY_LIMIT.
 
-    def __init__(self) -> None:
+    `begin` is shown the head of every request that has a body in chunks, and tells where such a body is to go.
+    """
+
+    def __init__(self, begin: Callable[[Request], Sink | None] = lambda request: None) -> None:
+        self._begin = begin
         self._buffer = bytearray()
         self._request: Request | None = None
         self._remaining = 0
@@ -56,6 +77,11 @@ class RequestReader:
         """Whether the sender waits for "100 Continue" before it sends the rest of the request at hand."""
         return self._request is not None and self._request.headers.pop(b"expect", b"").lower() == b"100-continue"
 
+    @property
+    def streaming(self) -> bool:
+        """Whether a body is on its way to its sink."""
+        return self._request is not None and self._request.sink is not None
+
     def _advance(self) -> Request | None:
         if self._request is None:
             self._request = self._head()
@@ -74,6 +100,8 @@ class RequestReader:
         del self._buffer[: end + 4]
         self._chunked = request.headers.get(b"transfer-encoding", b"").lower() == b"chunked"
         self._remaining = 0 if self._chunked else _length(request.headers.get(b"content-length", b"0"), 10)
+        if self._chunked:
+            request.sink = self._begin(request)
         return request
 
     def _read_body(self, request: Request) -> bool:
@@ -85,7 +113,7 @@ class RequestReader:
         return self._remaining == 0
 
     def _read_chunks(self, request: Request) -> bool:
-        """As `_read_body`, for chunked transfer encoding; trailers are dropped."""
+        """As `_read_body`, for chunked transfer encoding."""
         while True:
             if self._remaining > 2:
                 size = min(self._remaining - 2, len(self._buffer))
@@ -102,14 +130,16 @@ class RequestReader:
                 return False
             size = _length(size_line.split(b";", 1)[0].strip(), 16)
             if size == 0:
-                return self._skip_trailers()
+                return self._read_trailers(request)
             self._remaining = size + 2
 
-    def _skip_trailers(self) -> bool:
-        """Drop lines up to the empty one. Where it has not come yet, the final chunk is read once more."""
+    def _read_trailers(self, request: Request) -> bool:
+        """The lines up to the empty one. Where it has not come yet, the final chunk is read once more."""
         while (line := self._line()) is not None:
             if not line:
                 return True
+            name, _, value = line.partition(b":")
+            request.trailers[name.lower()] = value.strip()
         self._buffer[:0] = b"0\r\n"
         return False
 
@@ -124,9 +154,11 @@ class RequestReader:
         return line
 
     def _keep(self, request: Request, size: int) -> None:
-        room = BODY_LIMIT - len(request.body)
-        if room > 0:
-            request.body += memoryview(self._buffer)[: min(size, room)]
+        kept = min(size, request.limit - request.body_size)
+        if kept > 0 and request.sink is not None:
+            request.sink(bytes(memoryview(self._buffer)[:kept]))
+        elif kept > 0:
+            request.body += memoryview(self._buffer)[:kept]
         request.body_size += size
         del self._buffer[:size]
 
