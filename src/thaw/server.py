@@ -145,7 +145,11 @@ class Server:
         layers = LayerFolders(settings.state_dir / "layers", store.objects.get)
         layers.prepare()
         runtimes = Runtimes(
-            settings.state_dir, region=settings.region, index_url=settings.python_index_url, progress=logger.info
+            settings.state_dir,
+            region=settings.region,
+            index_url=settings.python_index_url,
+            maven_repository_url=settings.maven_repository_url,
+            progress=logger.info,
         )
         preparation = Preparation(
             folders, layers, runtimes, region=settings.region, account_id=settings.account_id, reseed=settings.reseed

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Starts the function's JVM with the AWS runtime interface client, as /var/runtime/bootstrap:
+#   bootstrap <java> <major version>
+# HotSpot reads JAVA_TOOL_OPTIONS before its arguments, so a flag here would overrule what a function sets there, and two
+# collectors are an error: what functions do choose (collector, tiers, heap) is left out here where they name it.
+set -eu
+java=$1
+major=$2
+shift 2
+options=" ${JAVA_TOOL_OPTIONS:-} ${JDK_JAVA_OPTIONS:-} "
+
+# 85 % of the function's memory, as on Lambda; the rest is for classes, code, stacks and buffers.
+case $options in
+*" -Xmx"* | *MaxHeapSize* | *MaxRAM*) ;;
+*) set -- "$@" "-XX:MaxHeapSize=$((AWS_LAMBDA_FUNCTION_MEMORY_SIZE * 870))k" ;;
+esac
+
+# One thread, a compact heap, no large tables beside it: least to store, and least for a clone to write.
+case $options in
+*"GC "*) ;;
+*) set -- "$@" -XX:+UseSerialGC ;;
+esac
+
+# As on Lambda: the first compiler only, because a short life never pays the second; from Java 25 on snapshots and
+# provisioned environments, which live longer than their start, have both.
+case $options in
+*Tiered*) ;;
+*)
+    case $major:$AWS_LAMBDA_INITIALIZATION_TYPE in
+    11:* | 25:snap-start | 25:provisioned-concurrency) ;;
+    *) set -- "$@" -XX:TieredStopAtLevel=1 ;;
+    esac
+    ;;
+esac
+
+runtime=${LAMBDA_RUNTIME_DIR:-/var/runtime}
+classes=
+for jar in "$runtime"/*.jar; do
+    classes="$classes${classes:+:}$jar"
+done
+# Performance counters (UsePerfData) would be a shared mapping of a file in /tmp, of which each clone needs a copy.
+# shellcheck disable=SC2086 # a wrapper may have arguments
+exec ${AWS_LAMBDA_EXEC_WRAPPER:-} "$java" \
+    -XX:-UsePerfData -Xshare:auto "$@" \
+    --add-opens=java.base/java.io=ALL-UNNAMED \
+    -Dorg.crac.Core.Compat=com.amazonaws.services.lambda.crac \
+    "-Dcom.amazonaws.services.lambda.runtime.api.client.runtimeapi.NativeClient.JNI=$runtime/libaws-lambda-jni.so" \
+    -classpath "$classes" com.amazonaws.services.lambda.runtime.api.client.AWSLambda "$_HANDLER"
