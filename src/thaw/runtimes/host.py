@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes.installation import Progress
+from thaw.runtimes.java import JavaRuntimes
 from thaw.runtimes.language import Language
 from thaw.runtimes.python import PythonRuntimes
 from thaw.runtimes.runtime import Runtime
@@ -16,7 +17,8 @@ from thaw.runtimes.runtime import Runtime
 class Runtimes:
     """Finds runtimes by Lambda's names, and installs what they lack; answers are kept while they stay true.
 
-    `folders` limits where interpreters are looked for (default: PATH, pyenv, uv, the usual prefixes).
+    `folders` limits where Python interpreters are looked for (default: PATH, pyenv, uv, the usual prefixes), and
+    `java_homes` which folders may be Java installations (default: JAVA_HOME, PATH, the usual places).
     `progress` gets one line before and after anything that takes seconds.
     """
 
@@ -26,12 +28,17 @@ class Runtimes:
         *,
         region: str = "us-east-1",
         index_url: str | None = None,
+        maven_repository_url: str | None = None,
         folders: Sequence[Path] | None = None,
+        java_homes: Sequence[Path] | None = None,
         progress: Progress = lambda line: None,
     ) -> None:
         runtimes_dir = state_dir / "runtimes"
         self._languages: tuple[Language, ...] = (
             PythonRuntimes(runtimes_dir, region=region, index_url=index_url, folders=folders, progress=progress),
+            JavaRuntimes(
+                runtimes_dir, region=region, repository_url=maven_repository_url, homes=java_homes, progress=progress
+            ),
         )
         self._found: dict[str, Runtime] = {}
         self._locks: dict[str, asyncio.Lock] = {}
