@@ -103,7 +103,16 @@ class EngineError(ThawError):
 
 
 class NotFreezable(EngineError):
-    """A resource of the process has no way back; the sentence names it and the remedy."""
+    """A resource of the process has no way back; the sentence names it and the remedy.
+
+    `resource` and `number` say which, where that helps to find out where it was made: "descriptor", "process" or
+    "thread" and its number as the function's process sees it, or "threads".
+    """
+
+    def __init__(self, message: str, *, resource: str = "", number: int = 0) -> None:
+        super().__init__(message)
+        self.resource = resource
+        self.number = number
 
 
 class FreezeFailed(EngineError):

@@ -19,6 +19,7 @@ class RuntimeApi:
     asked: list[str] = field(default_factory=list)
     posted: "queue.Queue[tuple[str, str | None, Any]]" = field(default_factory=queue.Queue)
     events: "queue.Queue[Any | None]" = field(default_factory=queue.Queue)
+    reports: list[bytes] = field(default_factory=list)
     in_restore_next: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
 
@@ -49,6 +50,10 @@ def serve(api: RuntimeApi) -> ThreadingHTTPServer:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/thaw/v1/report":
+                api.reports.append(body)
+                self.answer(202, b'{"status":"OK"}')
+                return
             path = self.path.rsplit("runtime/")[-1]
             api.asked.append(path)
             api.posted.put((path, self.headers.get("Lambda-Runtime-Function-Error-Type"), json.loads(body)))

@@ -6,7 +6,7 @@ one request over a SOCK_SEQPACKET pair when it is ready::
 
     server  → {"pid": 4711, "sandbox_pid": 4710, "connection_port": 40312, "log": [14, 81925]}     JSON
     capture → {"facts": {...}}      with descriptors plan, memory, disk   JSON; three memfds (SCM_RIGHTS)
-            | {"error": "NotFreezable", "message": "one sentence"}
+            | {"error": "NotFreezable", "message": "one sentence", "resource": "descriptor", "number": 7}
             | {"error": "FreezeFailed", ...}
 
 Nothing is written to disk. When the server dies the kernel kills this process (PR_SET_PDEATHSIG).
@@ -126,6 +126,8 @@ class Capture:
 
 def _captured(answer: dict[str, Any], descriptors: list[int]) -> Captured:
     if (name := answer.get("error")) is not None:
+        if name == "NotFreezable":
+            raise NotFreezable(answer["message"], resource=answer["resource"], number=answer["number"])
         raise ERRORS[name](answer["message"])
     plan_fd, memory_fd, disk_fd = descriptors
     return Captured(answer["facts"], plan_fd, memory_fd, disk_fd)
@@ -138,8 +140,11 @@ def _serve(control: socket.socket) -> None:
         return  # the version failed before it could be frozen
     try:
         answer, descriptors = _freeze(json.loads(request))
-    except (NotFreezable, FreezeFailed) as error:
-        answer, descriptors = {"error": type(error).__name__, "message": str(error)}, []
+    except NotFreezable as error:
+        which = {"resource": error.resource, "number": error.number}
+        answer, descriptors = {"error": "NotFreezable", "message": str(error), **which}, []
+    except FreezeFailed as error:
+        answer, descriptors = {"error": "FreezeFailed", "message": str(error)}, []
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"

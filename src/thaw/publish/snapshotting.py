@@ -13,11 +13,15 @@ from typing import Any, Protocol
 from thaw.catalog.configuration import Configuration
 from thaw.environment.execution import Environment
 from thaw.environment.sandbox import Sandbox
-from thaw.environment.settings import FunctionSettings
-from thaw.errors import EnvironmentFailure, ThawError
+from thaw.environment.settings import FunctionSettings, WaitsIn
+from thaw.errors import EnvironmentFailure, NotFreezable, ThawError
 from thaw.observe.log_stream import LogStream
 from thaw.publish.capture import Capture, Captured
+from thaw.publish.diagnosis import diagnosed
+from thaw.publish.findings import LINE, find
 from thaw.publish.preparation import Preparation
+from thaw.publish.report import Report, read_report
+from thaw.publish.stock import Stock, take_stock
 from thaw.snapshot import FreezeTarget, lay_out
 
 # Freezing reads the process's private pages once; even 10 GiB take less.
@@ -102,6 +106,7 @@ class Snapshotting:
             log.close()
 
     async def _take(self, configuration: Configuration, log: LogStream) -> str:
+        """The findings go into the log as soon as the process is captured."""
         token = str(uuid.uuid4())
         settings = await self._preparation.settings(configuration, "snap-start", token)
         capture = await Capture.begin()
@@ -110,7 +115,6 @@ class Snapshotting:
         finally:
             await capture.end()
         with captured:
-            captured.facts["environment"] = environment_facts(settings)
             return await self._save(configuration, captured, settings)
 
     async def _capture(self, capture: Capture, settings: FunctionSettings, log: LogStream) -> Captured:
@@ -123,9 +127,19 @@ class Snapshotting:
                 connection_port=environment.runtime_connection_port,
                 log=environment.log_pipe,
             )
-            return await capture.freeze(target, limit_s=self._limits.freeze_s)
+            report = read_report(environment.report)
+            stock = await _stock(environment)
+            try:
+                captured = await capture.freeze(target, limit_s=self._limits.freeze_s)
+            except NotFreezable as error:
+                raise diagnosed(error, report) from error
         finally:
             await environment.close()
+        captured.facts["environment"] = environment_facts(settings, environment.waits_in)
+        captured.facts |= inspection_facts(stock, report)
+        for finding in captured.facts["findings"]:
+            log.platform(" ".join([LINE, *finding]))
+        return captured
 
     async def _save(self, configuration: Configuration, captured: Captured, settings: FunctionSettings) -> str:
         key, arn = snapshot_key(configuration), configuration.kms_key_arn
@@ -152,6 +166,25 @@ def snapshot_key(configuration: Configuration) -> str:
     return name if configuration.snapshot_key is None else f"{name}-{uuid.uuid4().hex}"
 
 
-def environment_facts(settings: FunctionSettings) -> dict[str, str]:
+async def _stock(environment: Environment) -> Stock:
+    own_port = environment.runtime_connection_port
+    others = [pid for pid in environment.processes() if pid != environment.init_pid]
+    return await asyncio.to_thread(take_stock, environment.host_pid, others, own_port=own_port)
+
+
+def inspection_facts(stock: Stock, report: Report | None) -> dict[str, Any]:
+    """What people may want to know of the process (docs/formats.md); nothing is restored by it."""
+    return {
+        "stock": stock.document(),
+        "report": None if report is None else report.document(),
+        "findings": [[finding.code, finding.sentence] for finding in find(stock, report)],
+    }
+
+
+def environment_facts(settings: FunctionSettings, waits_in: WaitsIn) -> dict[str, str]:
     """What a clone's environment must have in common with the one that was frozen."""
-    return {"credentials_token": settings.credentials_token, "runtime_version_arn": settings.runtime.version_arn}
+    return {
+        "credentials_token": settings.credentials_token,
+        "runtime_version_arn": settings.runtime.version_arn,
+        "waits_in": waits_in,
+    }

@@ -97,7 +97,9 @@ def _refuse_children(target: FreezeTarget) -> None:
         name = read_text(f"/proc/{child}/comm").strip()
         raise NotFreezable(
             f"The function has a child process {name!r}, and process trees cannot be frozen yet: "
-            "end it, and wait for it, in a before-snapshot hook."
+            "end it, and wait for it, in a before-snapshot hook.",
+            resource="process",
+            number=read_status(child).numbers[-1],
         )
 
 
@@ -155,7 +157,8 @@ class _Freezer:
             count = len(self._process.threads)
             raise NotFreezable(
                 f"The function has {count} threads, more than the {THREAD_LIMIT} that a snapshot may hold: "
-                "end some in a before-snapshot hook."
+                "end some in a before-snapshot hook.",
+                resource="threads",
             )
         return special
 

@@ -206,7 +206,11 @@ def plan_thread(plan: PlanWriter, process: StoppedProcess, thread: TracedThread)
     main = thread is process.main
     name = read_text(f"/proc/{process.pid}/task/{thread.tid}/comm").rstrip("\n")
     if thread.registers["cs"] != 0x33:
-        raise NotFreezable(f"Thread {name!r} runs 32-bit code, which cannot be frozen: build the function for x86-64.")
+        raise NotFreezable(
+            f"Thread {name!r} runs 32-bit code, which cannot be frozen: build the function for x86-64.",
+            resource="thread",
+            number=own_number(thread.tid),
+        )
     registers = resumable(thread.registers, signalled=_signalled(thread))
     registers = outside_rseq(process, registers, thread.rseq()[0])
     program = plan.program()

@@ -1,7 +1,7 @@
 """POST /thaw/v1/report: what the function's own language knows of its process, once, before the snapshot.
 
-This route is Thaw's own, and only functions with SnapStart have it. The document comes from the function's process, so it
-is kept as bytes here and read with care later (`thaw.publish.report`).
+This route is Thaw's own, and only functions with SnapStart have it. The document comes from the function's process,
+so it is kept as bytes here and read with care later (`thaw.publish.report`).
 """
 
 from __future__ import annotations

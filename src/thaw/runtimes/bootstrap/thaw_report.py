@@ -45,7 +45,7 @@ Place = list[Any]
 
 def _is_users(file: str) -> bool:
     """Whether a source file is the function's or its packages', and not the language's or the runtime's."""
-    if file.startswith("<") or file.startswith(HERE + os.sep):
+    if file.startswith(("<", HERE + os.sep)):
         return False
     return not file.startswith(STANDARD + os.sep) or "site-packages" in file
 

@@ -60,4 +60,5 @@ class Context:
 
 def refusal(file: OpenFile, what: str, remedy: str = "close it in a before-snapshot hook") -> NotFreezable:
     """The sentence for a descriptor that has no way back."""
-    return NotFreezable(f"Descriptor {file.first} is {what} ({file.link}), which cannot be frozen: {remedy}.")
+    sentence = f"Descriptor {file.first} is {what} ({file.link}), which cannot be frozen: {remedy}."
+    return NotFreezable(sentence, resource="descriptor", number=file.first)

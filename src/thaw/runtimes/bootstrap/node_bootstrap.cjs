@@ -1,0 +1,61 @@
+/* Runs in the function's process before AWS's client (node --require), as /var/runtime/node_bootstrap.cjs.
+ *
+ * AWS has no SnapStart and no runtime hooks for Node.js, and its client never asks for restore/next. A snapshot is
+ * therefore taken while the client waits for its first invocation, and every clone goes on there. What clones would
+ * otherwise have in common - the random numbers that V8 and node keep in memory - is renewed when that wait ends, before
+ * the handler runs. (OpenSSL, behind node:crypto, reseeds itself in a process with another number.) */
+"use strict";
+
+const crypto = require("node:crypto");
+const Module = require("node:module");
+
+/* How many ids crypto.randomUUID() draws at once and keeps. */
+const KEPT_IDS = 128;
+
+/* xoshiro128** of Blackman and Vigna: 53 bits from two of its numbers, as Math.random() promises. */
+function generator(seed) {
+  let [a, b, c, d] = seed;
+  function next() {
+    const scrambled = Math.imul(b, 5);
+    const result = Math.imul((scrambled << 7) | (scrambled >>> 25), 9) >>> 0;
+    const shifted = b << 9;
+    c ^= a;
+    d ^= b;
+    b ^= c;
+    a ^= d;
+    c ^= shifted;
+    d = (d << 11) | (d >>> 21);
+    return result;
+  }
+  return function random() {
+    return ((next() >>> 5) * 0x4000000 + (next() >>> 6)) / 0x20000000000000;
+  };
+}
+
+function renew() {
+  Math.random = generator(crypto.getRandomValues(new Int32Array(4)));
+  for (let drawn = 0; drawn < KEPT_IDS; drawn++) crypto.randomUUID();
+}
+
+/* The first wait for an invocation is over: in a clone, and in the process of the snapshot nobody asks. */
+function renewAfterFirst(client) {
+  const next = client.next;
+  client.next = async function (...given) {
+    const answer = await next.apply(this, given);
+    client.next = next;
+    renew();
+    return answer;
+  };
+}
+
+if (process.env.AWS_LAMBDA_INITIALIZATION_TYPE === "snap-start" && process.env.THAW_RESEED !== "0") {
+  const load = Module._extensions[".node"];
+  Module._extensions[".node"] = function (module, file) {
+    load.call(this, module, file);
+    if (file.endsWith("/rapid-client.node")) {
+      Module._extensions[".node"] = load;
+      renewAfterFirst(module.exports);
+    }
+  };
+}
+delete process.env.THAW_RESEED;
