@@ -17,7 +17,7 @@ import pytest
 from matrix import harness
 from thaw.environment.template import build_template
 from thaw.errors import RestoreFailed, StoreUnavailable
-from thaw.restore import Observed, PageFaults, Resident
+from thaw.restore import Observed, PageFaults, Put, Resident
 from thaw.snapshot import Capture, Layout, lay_out
 
 pytestmark = pytest.mark.root
@@ -44,14 +44,14 @@ class Source:
     def piece(self) -> int:
         return PIECE
 
-    async def read(self, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
+    async def read(self, put: Put, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
         for piece in pieces:
             if self.held is not None and piece * PIECE >= self.eager:
                 await self.held.wait()
             await asyncio.sleep(self.delay_s)
             if piece in self.broken:
                 raise StoreUnavailable("The origin does not answer.")
-            os.pwrite(into_fd, os.pread(self.memory, PIECE, piece * PIECE), piece * PIECE)
+            put(piece, memoryview(bytearray(os.pread(self.memory, PIECE, piece * PIECE))))
             self.reads.append(piece)
             arrived(piece)
 

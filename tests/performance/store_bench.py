@@ -257,13 +257,12 @@ async def chunk_reads(running: Bench, configuration: Configuration, count: int) 
     """Milliseconds for single chunks out of L1, opened and verified."""
     manifest = await running.snapshots.load_manifest(str(configuration.snapshot_key))
     places = [place for place in manifest.memory.chunks if place.size == 512 * 1024]
-    into = os.memfd_create("bench")
-    os.ftruncate(into, manifest.memory.size)
     took = []
     with running.tiers("l1"):
         for number in range(count):
             begun = time.perf_counter()
-            await running.snapshots.read_pieces(manifest, into, [places[number % len(places)].index], lambda _: None)
+            await running.snapshots.read_pieces(
+                manifest, lambda _, piece: None, [places[number % len(places)].index], lambda _: None
+            )
             took.append((time.perf_counter() - begun) * 1000)
-    os.close(into)
     return took

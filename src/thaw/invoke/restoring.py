@@ -25,7 +25,7 @@ from thaw.errors import RestoreFailed, RestoreHookFailed, RestoreRefused, StoreE
 from thaw.invoke.launching import Preparing
 from thaw.invoke.residents import Residents
 from thaw.observe.log_stream import LogStream
-from thaw.restore import Cloned, Observed, PageFaultService, Resident, check, unpack_folder
+from thaw.restore import Cloned, Observed, PageFaultService, Put, Resident, check, unpack_folder
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class SnapshotReading(Protocol):
     async def read_plan(self, manifest: Manifest) -> bytes: ...
     async def read_disk(self, manifest: Manifest) -> bytes: ...
     async def read_pieces(
-        self, manifest: Manifest, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]
+        self, manifest: Manifest, put: Put, pieces: Sequence[int], arrived: Callable[[int], None]
     ) -> None: ...
     async def save_facts(self, manifest: Manifest, facts: Mapping[str, Any], kms_key_arn: str | None) -> None: ...
 
@@ -56,9 +56,9 @@ class StoredImage:
         """Bytes."""
         return self.manifest.memory.size
 
-    async def read(self, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
+    async def read(self, put: Put, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
         """See `ImageSource`."""
-        await self.snapshots.read_pieces(self.manifest, into_fd, pieces, arrived)
+        await self.snapshots.read_pieces(self.manifest, put, pieces, arrived)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ enum control_kind {
 	/* to a template (native/plan.h) */
 	CONTROL_LOAD = 4,  /* descriptors: restore plan, memory image */
 	CONTROL_FILL = 6,  /* struct portion: this part of the memory image has arrived */
+	CONTROL_PLACED = 9, /* struct portion[]: these parts of the memory image were written to us (process_vm_writev) */
 	CONTROL_EXPECT = 8, /* struct range[]: memory that clones are expected to write */
 	CONTROL_SETTLE = 7, /* everything that no clone may lack has arrived */
 	CONTROL_CLONE = 5, /* struct process, filter; descriptors: pidfd of the sandbox's PID 1, runtime connection, log,

@@ -205,30 +205,51 @@ static u64 larger(u64 a, u64 b)
 	return a > b ? a : b;
 }
 
-/* Reads the part of one extent that lies in [start, end) of the image; the bytes read. */
-static u64 fill_extent(const struct extent *extent, u64 start, u64 end)
+/* The part of one extent that lies in a portion of the image. */
+static struct portion overlap(const struct extent *extent, const struct portion *portion)
 {
-	u64 first = larger(extent->offset, start);
-	u64 last = extent->offset + extent->size < end ? extent->offset + extent->size : end;
+	u64 first = larger(extent->offset, portion->offset);
+	u64 extent_end = extent->offset + extent->size, portion_end = portion->offset + portion->size;
+	u64 last = extent_end < portion_end ? extent_end : portion_end;
 
-	for (u64 at = first; at < last;) {
+	return (struct portion){first, last > first ? last - first : 0};
+}
+
+static void read_image(const struct extent *extent, const struct portion *part)
+{
+	u64 last = part->offset + part->size;
+
+	for (u64 at = part->offset; at < last;) {
 		i64 done = SYS4(SYS_PREAD64, kept(KEPT_MEMORY), extent->address + (at - extent->offset), last - at, at);
 
 		if (done <= 0)
 			fail(control, 0, "reading the memory image", done ? done : -EINVAL);
 		at += (u64)done;
 	}
-	return last > first ? last - first : 0;
 }
 
 static void fill(const struct message *message)
 {
+	const struct extent *extent = (const struct extent *)plan->extent_address;
+
+	for (u64 i = 0; i < plan->extent_count; i++) {
+		struct portion part = overlap(extent + i, (const struct portion *)message->body);
+
+		read_image(extent + i, &part);
+		missing -= part.size;
+	}
+	must(message_send(control, CONTROL_FILLED, 0, 0, 0, 0), "sending FILLED");
+}
+
+/* The server has written these parts of the image to our memory; it need not be told that we know. */
+static void note_placed(const struct message *message)
+{
 	const struct portion *portion = (const struct portion *)message->body;
 	const struct extent *extent = (const struct extent *)plan->extent_address;
 
-	for (u64 i = 0; i < plan->extent_count; i++)
-		missing -= fill_extent(extent + i, portion->offset, portion->offset + portion->size);
-	must(message_send(control, CONTROL_FILLED, 0, 0, 0, 0), "sending FILLED");
+	for (u32 each = 0; each < message->size / (u32)sizeof *portion; each++)
+		for (u64 i = 0; i < plan->extent_count; i++)
+			missing -= overlap(extent + i, portion + each).size;
 }
 
 static void settle(void)
@@ -466,6 +487,8 @@ __attribute__((noreturn)) static void serve(u64 own_vdso)
 			load(&message, own_vdso);
 		else if (plan && message.kind == CONTROL_FILL)
 			fill(&message);
+		else if (plan && message.kind == CONTROL_PLACED)
+			note_placed(&message);
 		else if (plan && message.kind == CONTROL_EXPECT)
 			expect_writes(&message);
 		else if (plan && message.kind == CONTROL_SETTLE)

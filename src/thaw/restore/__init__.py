@@ -5,10 +5,11 @@ address space and from which every clone is forked; `resident` fills it while th
 `page_faults` gives clones what their template did not have yet; `disk` unpacks /tmp.
 """
 
+from thaw.restore.arrival import ImageSource, Put
 from thaw.restore.check import check, check_files
 from thaw.restore.disk import unpack_folder
 from thaw.restore.page_faults import PageFaults, PageFaultService
-from thaw.restore.resident import ImageSource, Observed, Resident
+from thaw.restore.resident import Observed, Resident
 from thaw.restore.template import Cloned, Template
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Observed",
     "PageFaultService",
     "PageFaults",
+    "Put",
     "Resident",
     "Template",
     "check",

@@ -13,14 +13,16 @@ import os
 import signal
 import struct
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from thaw.errors import RestoreFailed, StoreError, ThawError
+from thaw.errors import RestoreFailed, StoreError
+from thaw.restore.arrival import Arrival, ImageSource
 from thaw.restore.page_fault_messages import BLOCK
 from thaw.restore.page_faults import PageFaults
+from thaw.restore.placing import Placing
 from thaw.restore.template import Cloned, Request, Template
 from thaw.restore.written_pages import as_ranges, written_pages
 
@@ -39,21 +41,6 @@ _SMALL: Final = 128 << 20
 _BATCH: Final = 16  # pieces
 
 
-class ImageSource(Protocol):
-    """Where the memory image comes from."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of the image."""
-
-    @property
-    def piece(self) -> int:
-        """Bytes that arrive together."""
-
-    async def read(self, into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
-        """Bring pieces into a file; `arrived(index)` for each. Raises StoreError."""
-
-
 def read_extents(plan: bytes) -> list[tuple[int, int, int]]:
     """Address, size and offset of each part of the template's memory, as the plan's table has them (native/plan.h)."""
     address, count, _, _ = struct.unpack_from(f"={_TABLES[1]}Q", plan, _TABLES[0])
@@ -66,89 +53,6 @@ def read_lazy_ranges(plan: bytes) -> list[tuple[int, int]]:
     _, _, address, count = struct.unpack_from(f"={_TABLES[1]}Q", plan, _TABLES[0])
     start = address - _PLAN_ADDRESS
     return list(_RANGE.iter_unpack(plan[start : start + count * _RANGE.size]))
-
-
-Reading = Callable[[int, Sequence[int], Callable[[int], None]], Awaitable[None]]
-
-
-async def _nothing_is_missing(into_fd: int, pieces: Sequence[int], arrived: Callable[[int], None]) -> None:
-    raise RestoreFailed(f"Pieces {list(pieces)} of a complete memory image were asked for.", step="image")
-
-
-class Arrival:
-    """The memory image as a memfd that fills up; remembers what is there and fetches every piece once."""
-
-    def __init__(self, memory: int, piece: int, read: Reading) -> None:
-        """`memory` is a memfd of the image's size, which is closed with this; `read` is as `ImageSource.read`."""
-        self.memory = memory
-        self.size = os.fstat(memory).st_size
-        self.piece = piece
-        self.count = -(-self.size // piece)
-        self._read_pieces = read
-        self.listeners: list[Callable[[int], None]] = []
-        self._arrived: set[int] = set()
-        self._under_way: dict[int, asyncio.Future[None]] = {}
-
-    @classmethod
-    def of(cls, source: ImageSource) -> Arrival:
-        """An image of which nothing has arrived."""
-        memory = os.memfd_create("thaw-memory-image")
-        os.ftruncate(memory, source.size)
-        return cls(memory, source.piece, source.read)
-
-    @classmethod
-    def complete(cls, memory: int, piece: int) -> Arrival:
-        """An image that is here already, in a memfd that stays the caller's."""
-        arrival = cls(os.dup(memory), piece, _nothing_is_missing)
-        arrival._arrived.update(range(arrival.count))
-        return arrival
-
-    @property
-    def arrived(self) -> set[int]:
-        """Pieces that are there."""
-        return self._arrived
-
-    def has(self, piece: int) -> bool:
-        """Whether a piece is there."""
-        return piece in self._arrived
-
-    async def fetch(self, pieces: Iterable[int]) -> None:
-        """Bring these pieces; those that are under way already are waited for. Raises StoreError."""
-        wanted = [piece for piece in dict.fromkeys(pieces) if piece not in self._arrived]
-        own = [piece for piece in wanted if piece not in self._under_way]
-        others = [self._under_way[piece] for piece in wanted if piece in self._under_way]
-        if own:
-            await self._read(own)
-        for other in others:
-            await asyncio.shield(other)
-
-    async def _read(self, pieces: list[int]) -> None:
-        loop = asyncio.get_running_loop()
-        for piece in pieces:
-            self._under_way[piece] = loop.create_future()
-        failure: ThawError | None = None
-        try:
-            await self._read_pieces(self.memory, pieces, self._note)
-        except ThawError as error:
-            failure = error
-            raise
-        finally:
-            for piece in pieces:
-                waiting = self._under_way.pop(piece)
-                if not waiting.done():
-                    waiting.set_exception(failure or RestoreFailed("A piece of the memory image was not fetched."))
-                    waiting.exception()  # whoever waits gets it
-
-    def _note(self, piece: int) -> None:
-        self._arrived.add(piece)
-        if (waiting := self._under_way.get(piece)) is not None and not waiting.done():
-            waiting.set_result(None)
-        for listener in self.listeners:
-            listener(piece)
-
-    def close(self) -> None:
-        """Release our descriptor of the image."""
-        os.close(self.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,25 +166,26 @@ class Resident:
         return resident
 
     async def _settle(self, eager: int, fetching: asyncio.Task[None], plan: bytes) -> None:
-        """Fill the template as the front of the image arrives, in order."""
-        filled, piece = 0, self._arrival.piece
+        """Fill the template as the front of the image arrives."""
+        arrival = self._arrival
+        placing = Placing(read_extents(plan), eager, arrival.piece, self.template.write)
+        arrival.place = placing.place
+        due = set(_pieces(0, eager, arrival.piece))
         moved = asyncio.Event()
-        self._arrival.listeners.append(lambda _: moved.set())
+        arrival.listeners.append(lambda _: moved.set())
         fetching.add_done_callback(lambda _: moved.set())
-        while filled < eager:
-            ready = filled // piece
-            while ready * piece < eager and self._arrival.has(ready):
-                ready += 1
-            if (end := min(eager, ready * piece)) > filled:
-                await self.template.fill(filled, end - filled)
-                filled = end
-                continue
-            if fetching.done():
+        while due:
+            if here := due & arrival.arrived:
+                due -= here
+                await self._fill_front(here, eager)
+            elif fetching.done():
                 break
-            moved.clear()
-            await moved.wait()
+            else:
+                moved.clear()
+                await moved.wait()
         await fetching
-        if filled < eager:
+        arrival.place = None
+        if due:
             raise RestoreFailed("The memory image is shorter than its manifest says.", step="image")
         await self.template.settle()
         self._eager = eager
@@ -291,6 +196,14 @@ class Resident:
             return
         self._begin_serving(plan)
         self._rest = asyncio.create_task(self._fetch_rest())
+
+    async def _fill_front(self, pieces: set[int], eager: int) -> None:
+        """Pieces that came by way of the memfd are filled in; the others are in the template already."""
+        placed = pieces & self._arrival.placed
+        size = self._arrival.piece
+        self.template.filled([(first * size, count * size) for first, count in _runs(placed)])
+        for first, count in _runs(pieces - placed):
+            await self.template.fill(first * size, min(eager, (first + count) * size) - first * size)
 
     def _begin_serving(self, plan: bytes) -> None:
         self._extents, self._lazy = sorted(read_extents(plan)), sorted(read_lazy_ranges(plan))
@@ -346,7 +259,8 @@ class Resident:
     @property
     def size(self) -> int:
         """Bytes of memory that it takes: the image, and what the template holds of it."""
-        return self.template.size + (self.template.size if self._complete else self._eager)
+        image = self.template.size - len(self._arrival.placed) * self._arrival.piece
+        return image + (self.template.size if self._complete else self._eager)
 
     @property
     def usable(self) -> bool:
@@ -492,3 +406,14 @@ def _in_ranges(address: int, ranges: Sequence[tuple[int, int]]) -> bool:
 
 def _pieces(start: int, end: int, piece: int) -> range:
     return range(start // piece, -(-end // piece)) if end > start else range(0)
+
+
+def _runs(pieces: Iterable[int]) -> list[tuple[int, int]]:
+    """Runs of neighbouring pieces as (first, count), ascending."""
+    runs: list[tuple[int, int]] = []
+    for piece in sorted(pieces):
+        if runs and sum(runs[-1]) == piece:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((piece, 1))
+    return runs

@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import struct
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,12 +24,13 @@ from typing import Any, Final, Protocol
 from thaw import native
 from thaw.errors import RestoreFailed
 from thaw.restore.check import check, check_files
+from thaw.restore.placing import write_memory
 
 _logger = logging.getLogger(__name__)
 
 # native/control.h
 _CONTROL_FD, _MOUNTS_FD = 3, 4
-_ATTACH, _LOAD, _CLONE, _FILL, _SETTLE, _EXPECT = 1, 4, 5, 6, 7, 8
+_ATTACH, _LOAD, _CLONE, _FILL, _SETTLE, _EXPECT, _PLACED = 1, 4, 5, 6, 7, 8, 9
 _FAILED, _LOADED, _CLONED, _BROKEN, _FILLED, _SETTLED, _LAZY = 19, 20, 21, 23, 24, 25, 26
 _HAS_CGROUP, _IS_LAZY, _IS_WATCHED = 1, 2, 4
 _PACKET_LIMIT: Final = 65536
@@ -106,6 +108,9 @@ class Template:
         self._failures: dict[int, RestoreFailed] = {}
         self._lazy: dict[int, asyncio.Future[int]] = {}
         """Of each lazy clone that is being made, by its number: its userfaultfd."""
+        self._writing = 0
+        """Threads that write to its memory: it is not reaped meanwhile, so its number is nobody else's."""
+        self._writes = threading.Lock()
         self._taken = {facts["process_number"], *facts["thread_numbers"]}
         self._loop.add_reader(control.fileno(), self._readable)
         self._loop.add_reader(self._pidfd, self._ended)
@@ -182,6 +187,30 @@ class Template:
         """
         self._send(_FILL, _PORTION.pack(offset, size), [])
         await self._answered("filled")
+
+    def write(self, parts: Sequence[tuple[int, int]], content: memoryview) -> bool:
+        """Put memory in place (address, size, one behind the other in `content`), in any thread; whether that worked.
+
+        Tell `filled` which bytes of the image it was.
+        """
+        with self._writes:
+            if self._gone.done():
+                return False
+            self._writing += 1
+        try:
+            return write_memory(self.pid, parts, content)
+        finally:
+            with self._writes:
+                self._writing -= 1
+
+    def filled(self, portions: Sequence[tuple[int, int]]) -> None:
+        """Parts (offset, size) of the memory image that `write` has put in place; each byte only once.
+
+        Raises:
+            RestoreFailed: the template is gone.
+        """
+        if portions:
+            self._send(_PLACED, b"".join(_PORTION.pack(*each) for each in portions), [])
 
     async def settle(self) -> None:
         """Everything outside the plan's lazy ranges has been filled: set protections. Clones can be made from now on.
@@ -337,6 +366,12 @@ class Template:
             os.close(faults)  # whoever wanted the clone has given up; the clone ends with its sandbox
 
     def _ended(self) -> None:
+        with self._writes:
+            if self._writing:
+                return  # asked again at once: the descriptor stays readable
+            self._reap()
+
+    def _reap(self) -> None:
         self._readable()
         self._loop.remove_reader(self._pidfd)
         self._loop.remove_reader(self._control.fileno())

@@ -157,11 +157,16 @@ class SnapshotStore:
         await self._load(manifest.memory, lambda place, piece: _write_fully(into_fd, piece, place.index * CHUNK_SIZE))
 
     async def read_pieces(
-        self, manifest: Manifest, into_fd: int, pieces: Iterable[int], arrived: Callable[[int], None]
+        self,
+        manifest: Manifest,
+        put: Callable[[int, memoryview], None],
+        pieces: Iterable[int],
+        arrived: Callable[[int], None],
     ) -> None:
-        """Puts single pieces (CHUNK_SIZE bytes, by index) of the memory image into a file that is large enough.
+        """Reads single pieces (CHUNK_SIZE bytes, by index) of the memory image.
 
-        `arrived(index)` is called for each on the event loop, in about the order of `pieces`. Raises as `read_plan`.
+        `put(index, content)` is called for each that is not zero, in a thread, and may raise a ThawError; then
+        `arrived(index)`, on the event loop; both in about the order of `pieces`. Raises as `read_plan`.
         """
         places = {place.index: place for place in manifest.memory.chunks}
 
@@ -172,7 +177,7 @@ class SnapshotStore:
                 arrived(index)
 
         def write(place: ChunkPlace, piece: memoryview) -> None:
-            _write_fully(into_fd, piece, place.index * CHUNK_SIZE)
+            put(place.index, piece)
 
         wanted = list(pieces)
         batches = [wanted[first : first + BATCH] for first in range(0, len(wanted), BATCH)]
