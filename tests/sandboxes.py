@@ -72,6 +72,7 @@ class PlainRuntime:
     argv: tuple[str, ...] = ("/var/lang/bin/python3", "-u", "/var/runtime/client.py")
     variables: Mapping[str, str] = field(default_factory=dict)
     version_arn: str = "arn:aws:lambda:us-east-1::runtime:0123"
+    label: str = "python:3.11.v7"
 
 
 class Workshop:

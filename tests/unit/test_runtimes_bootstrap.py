@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from thaw.runtimes.client import _remove_abandoned
+from thaw.runtimes.installation import remove_abandoned
 from unit.small_runtime_api import Installed, RuntimeApi, Start, call
 
 pytestmark = pytest.mark.package_index
@@ -155,5 +155,5 @@ def test_half_installed_folders_of_dead_servers_are_removed(tmp_path: Path, inst
     (tmp_path / f".part-{dead.stdout.strip()}-x" / "boto3").mkdir(parents=True)
     (tmp_path / f".part-{os.getpid()}-y").mkdir()
     (tmp_path / installed.client.name).mkdir()
-    _remove_abandoned(tmp_path)
+    remove_abandoned(tmp_path)
     assert {entry.name for entry in tmp_path.iterdir()} == {f".part-{os.getpid()}-y", installed.client.name}

@@ -21,7 +21,7 @@ from thaw.environment.outcome import Answered, Failed, Outcome, TimedOut
 from thaw.environment.runtime_api.conversation import State
 from thaw.environment.runtime_api.http import RESTORED, Sink
 from thaw.environment.sandbox import Sandbox
-from thaw.environment.settings import FunctionSettings
+from thaw.environment.settings import FunctionSettings, WaitsIn
 from thaw.environment.streaming import ResponseStream, Source
 from thaw.environment.template import FUNCTION_UID
 from thaw.environment.variables import function_variables
@@ -57,6 +57,7 @@ class Environment:
         self.phase = phase
         self.log = log
         self.runtime_connection_port = 0
+        self.waits_in: WaitsIn = "restore/next"
         self.credentials_token = settings.credentials_token or str(uuid4())
         self._sandbox = sandbox
         self._group = sandbox.group
@@ -123,12 +124,15 @@ class Environment:
         sandbox, runtime = self._sandbox, self.settings.runtime
         try:
             attached = self._furnish(tmp)
-            sandbox.answer_ahead(RESTORED)
+            if self.settings.waits_in == "restore/next":
+                sandbox.answer_ahead(RESTORED)
             await attached
             self._released = time.perf_counter()
             cloned = await thaw(self._clone_request())
             sandbox.watch_clone(cloned.pidfd)
             self._pipe.close_write_end()
+            if self.settings.waits_in == "invocation/next":
+                self._settle(Answered(b""))  # it has nothing to say before there is an invocation
             return cloned
         finally:
             self.log.platform(lines.restore_start(runtime.label, runtime.version_arn))
@@ -141,6 +145,8 @@ class Environment:
         conversation.credentials = self.settings.credentials
         conversation.token = self.credentials_token
         conversation.observer = self
+        if self.phase is Phase.RESTORE and self.settings.waits_in == "invocation/next":
+            conversation.state, conversation.waiter = State.READY, self._sandbox.prepared
         self._sandbox.on_exit = self._exited
 
     def _furnish(self, tmp: FillTmp | None) -> asyncio.Future[None]:
@@ -382,14 +388,20 @@ class Environment:
     # -- what the runtime says (runtime_api.conversation.Observer) --
 
     def runtime_ready(self) -> None:
-        """It asked for an invocation."""
+        """It asked for an invocation. A runtime that knows no restore/next can be frozen here, the first time."""
+        if self.phase is Phase.INIT:
+            self._waits("invocation/next")
         self._settle(Answered(b""))
 
     def restore_ready(self) -> None:
         """It asked for its restore; here the process can be frozen into a snapshot."""
+        self._waits("restore/next")
+        self._settle(Answered(b""))
+
+    def _waits(self, where: WaitsIn) -> None:
         waiter = self._sandbox.conversation.waiter
         self.runtime_connection_port = waiter.port if waiter else 0
-        self._settle(Answered(b""))
+        self.waits_in = where
 
     def response_begins(self, content_type: str, source: Source) -> Sink | None:
         """It streams its response: on to the caller, if that one wants a stream."""
@@ -416,7 +428,8 @@ class Environment:
 
     def _exited(self, status: int) -> None:
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9
-        self._exit = Exit(status, out_of_memory=killed and self._group.oom_kills() > 0)
+        out_of_memory = killed and self._group.oom_kills() > 0
+        self._exit = Exit(status, out_of_memory=out_of_memory, entry_error=self._sandbox.entry_error)
         self._settle(self._exit_outcome(self._exit))
         if self.phase is Phase.IDLE:
             self.phase = Phase.ENDED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -27,24 +28,37 @@ _SIGNALS = {
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The end of a process: its wait `status`, and whether the memory limit brought it about."""
+    """The end of a process: its wait `status`, whether the memory limit brought it about, and why its program did not
+    even start, if so."""
 
     status: int
     out_of_memory: bool = False
+    entry_error: str = ""
 
     @property
     def error_type(self) -> str:
         """Lambda's name for it."""
+        if self.entry_error:
+            return "Runtime.InvalidEntrypoint"
         return "Runtime.OutOfMemory" if self.out_of_memory else "Runtime.ExitError"
 
     @property
     def reason(self) -> str:
         """For example "Runtime exited with error: exit status 1"."""
+        if self.entry_error:
+            return self.entry_error
         if os.WIFSIGNALED(self.status):
             number = os.WTERMSIG(self.status)
             return f"Runtime exited with error: signal: {_SIGNALS.get(signal.Signals(number), f'signal {number}')}"
         code = os.waitstatus_to_exitcode(self.status)
         return f"Runtime exited with error: exit status {code}" if code else "Runtime exited without providing a reason"
+
+
+def entry_error(program: str, number: int) -> str:
+    """Why `program` did not start, in Lambda's words; `number` is an errno."""
+    if number == errno.ENOENT and program == "/var/task/bootstrap":
+        return "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"
+    return f"fork/exec {program}: {os.strerror(number).lower()}"
 
 
 def document(error_type: str, message: str, request_id: str) -> bytes:

@@ -10,11 +10,11 @@ from thaw.environment import mounts
 from thaw.environment.cgroup import MIB_PER_CPU
 from thaw.environment.control import Confinement, ResourceLimit
 from thaw.environment.seccomp import function_filter
-from thaw.environment.settings import FunctionSettings, LanguageRuntime
+from thaw.environment.settings import FunctionSettings
 from thaw.environment.template import FUNCTION_UID
 from thaw.errors import SandboxError
 
-__all__ = ["MIB_PER_CPU", "confinement", "label", "make_mounts"]
+__all__ = ["MIB_PER_CPU", "confinement", "make_mounts"]
 
 # Lambda's quotas: 1024 file descriptors. No core dumps: they would fill /tmp.
 _LIMITS = (
@@ -47,10 +47,3 @@ def make_mounts(settings: FunctionSettings) -> list[tuple[str, int]]:
             os.close(descriptor)
         raise SandboxError(f"{path} of a sandbox cannot be made ({error}).", step=path) from error
     return places
-
-
-def label(runtime: LanguageRuntime) -> str:
-    """The name in INIT_START lines: "python:3.13.v12" for python3.13 at 3.13.12 (on Lambda v counts the patches)."""
-    language = runtime.name.rstrip("0123456789.")
-    parts = runtime.version.split(".")
-    return f"{language}:{'.'.join(parts[:2])}.v{parts[2] if len(parts) > 2 else 0}"

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from thaw.environment import control
 from thaw.environment.cgroup import Group
+from thaw.environment.failure import entry_error
 from thaw.environment.launch import Launched, failure, receive, send
 from thaw.environment.network import Address, Network
 from thaw.environment.runtime_api.connection import Connection
@@ -24,6 +25,8 @@ from thaw.errors import SandboxError
 
 _logger = logging.getLogger(__name__)
 _GONE_LIMIT_S = 10.0
+# How native/sandbox.c begins the step of a program that did not start; its EXITED follows.
+EXECUTING = "execve "
 T = TypeVar("T")
 
 
@@ -50,6 +53,8 @@ class Sandbox:
         self.address = address
         self.conversation = Conversation()
         self.on_exit: Callable[[int], None] | None = None
+        self.prepared: Connection | None = None
+        self.entry_error = ""
         self.worker = around.worker
         self.thread = around.thread
         self._network = around.network
@@ -78,7 +83,7 @@ class Sandbox:
         self._server_end = socket.socket(fileno=self._launched.server_end)
         self._server_end.setblocking(False)
         self._launched.server_end = -1
-        await self._loop.connect_accepted_socket(self._connection, self._server_end)
+        _, self.prepared = await self._loop.connect_accepted_socket(self._connection, self._server_end)
 
     def _connection(self) -> Connection:
         return Connection(self.conversation, self._connections)
@@ -221,6 +226,8 @@ class Sandbox:
             _settle(self._started, message.number)
         elif message.kind is control.Kind.EXITED:
             self._function_ended(message.number)
+        elif message.step.startswith(EXECUTING):
+            self.entry_error = entry_error(message.step.removeprefix(EXECUTING), message.number)
         else:
             self._fail(failure(message))
 

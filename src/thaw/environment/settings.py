@@ -11,6 +11,9 @@ from typing import Literal, Protocol
 # Lambda's values of AWS_LAMBDA_INITIALIZATION_TYPE.
 InitializationType = Literal["on-demand", "snap-start", "provisioned-concurrency"]
 
+# The request of the Runtime API in which a process was frozen; runtimes that know no restore/next wait in the other.
+WaitsIn = Literal["restore/next", "invocation/next"]
+
 # Whether this machine lets packets through: without it functions reach the machine but nothing behind it.
 FORWARDING_SWITCH = Path("/proc/sys/net/ipv4/ip_forward")
 
@@ -46,6 +49,9 @@ class LanguageRuntime(Protocol):
     @property
     def version_arn(self) -> str: ...
 
+    @property
+    def label(self) -> str: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
@@ -64,7 +70,8 @@ class FunctionSettings:
     `timeout_s` bounds one invocation; `memory_mib` and `ephemeral_mib` are Lambda's MemorySize and
     EphemeralStorage. `task` is the unpacked code and `layers` the merged layers: both are mounted
     read-only. `credentials_token` is empty for a fresh environment (one is then minted); a clone gets
-    the token that its snapshot was taken with, because the frozen process keeps using it.
+    the token that its snapshot was taken with, because the frozen process keeps using it, and `waits_in`
+    says where that process waits.
     """
 
     function_name: str
@@ -84,6 +91,7 @@ class FunctionSettings:
     log_group: str
     credentials: Credentials = field(default_factory=Credentials)
     credentials_token: str = ""
+    waits_in: WaitsIn = "restore/next"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

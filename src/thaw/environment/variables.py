@@ -42,7 +42,7 @@ def _reserved(settings: FunctionSettings) -> dict[str, str]:
         "_HANDLER": settings.handler,
         "AWS_DEFAULT_REGION": settings.region,
         "AWS_REGION": settings.region,
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{settings.runtime.name}",
+        **_execution_environment(settings),
         "AWS_LAMBDA_FUNCTION_NAME": settings.function_name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(settings.memory_mib),
         "AWS_LAMBDA_FUNCTION_VERSION": settings.version,
@@ -51,6 +51,12 @@ def _reserved(settings: FunctionSettings) -> dict[str, str]:
         "LAMBDA_TASK_ROOT": "/var/task",
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
     }
+
+
+def _execution_environment(settings: FunctionSettings) -> dict[str, str]:
+    """Lambda does not set it for runtimes that the function brings along."""
+    name = settings.runtime.name
+    return {} if name.startswith("provided.") else {"AWS_EXECUTION_ENV": f"AWS_Lambda_{name}"}
 
 
 def _per_start(settings: FunctionSettings, token: str, log_stream: str) -> dict[str, str]:

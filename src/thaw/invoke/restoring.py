@@ -135,13 +135,15 @@ class Restoring:
         frozen = resident.resident.template.facts["environment"]
         if frozen["runtime_version_arn"] != settings.runtime.version_arn:
             raise RestoreRefused(f"The runtime {settings.runtime.name} of this machine changed since it was taken.")
-        settings = replace(settings, credentials_token=frozen["credentials_token"])
         return await self._begin(resident, settings, request_id, log, _Thawing(resident.resident))
 
     async def _begin(
         self, resident: ResidentSnapshot, settings: FunctionSettings, request_id: str, log: LogStream, thawing: _Thawing
     ) -> Environment:
         """A clone in a sandbox, up to the point where it waits for an invocation."""
+        frozen = resident.resident.template.facts["environment"]
+        waits_in = frozen.get("waits_in", "restore/next")  # snapshots of earlier versions of Thaw do not say
+        settings = replace(settings, credentials_token=frozen["credentials_token"], waits_in=waits_in)
         tmp = resident.fill_tmp if resident.disk else None
         environment = await Environment.restore(await self._pool.take(), settings, log, thawing, tmp)
         try:

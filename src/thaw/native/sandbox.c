@@ -197,6 +197,17 @@ static void surrender_privileges(const struct start *start)
 		must(SYS3(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &program), "seccomp");
 }
 
+/* The function's own program may be missing or broken: that is the function's failure, not the sandbox's. */
+__attribute__((noreturn)) static void fail_to_execute(const char *program, i64 result)
+{
+	static const char prefix[] = "execve ";
+	char step[120];
+
+	memcpy(step, prefix, sizeof prefix - 1);
+	text_copy(step + sizeof prefix - 1, program, sizeof step - sizeof prefix + 1);
+	fail(CONTROL_FD, 0, step, result);
+}
+
 __attribute__((noreturn)) static void run(const struct message *message)
 {
 	static char *arguments[STRING_LIMIT], *variables[STRING_LIMIT];
@@ -214,8 +225,7 @@ __attribute__((noreturn)) static void run(const struct message *message)
 	must(SYS1(SYS_CHDIR, directory), directory);
 	SYS4(SYS_RT_SIGPROCMASK, 2, &no_signal, 0, 8);
 	surrender_privileges(&start);
-	must(SYS3(SYS_EXECVE, arguments[0], arguments, variables), arguments[0]);
-	fail(CONTROL_FD, 0, "execve", 0);
+	fail_to_execute(arguments[0], SYS3(SYS_EXECVE, arguments[0], arguments, variables));
 }
 
 static i32 start_process(const struct message *message)

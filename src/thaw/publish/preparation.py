@@ -9,7 +9,7 @@ from typing import Protocol
 from thaw.catalog.configuration import Configuration
 from thaw.environment.settings import FunctionSettings, InitializationType
 from thaw.errors import RuntimeNotFound
-from thaw.runtimes.runtime import Runtime
+from thaw.runtimes.runtime import Circumstances, Runtime
 
 # What the bootstrap reads: clones keep the random state of their snapshot. A function may set it for itself, too.
 NO_RESEED = {"THAW_RESEED": "0"}
@@ -72,6 +72,10 @@ class Preparation:
 
         Raises RuntimeNotFound, ServiceError or StoreError where runtime or code are not to be had.
         """
+        task = await self._folders.folder(configuration.code_key)
+        layers = await self._layers.folder([layer.content_key for layer in configuration.layers])
+        runtime = await self.runtime(configuration)
+        circumstances = Circumstances(task=task, layers=layers, memory_mib=configuration.memory_size)
         return FunctionSettings(
             function_name=configuration.function_name,
             version=configuration.version,
@@ -84,9 +88,9 @@ class Preparation:
             region=self._region,
             account_id=self._account_id,
             initialization_type=initialization_type,
-            task=await self._folders.folder(configuration.code_key),
-            layers=await self._layers.folder([layer.content_key for layer in configuration.layers]),
-            runtime=await self.runtime(configuration),
+            task=task,
+            layers=layers,
+            runtime=runtime.adapted(circumstances),
             log_group=configuration.log_group,
             credentials_token=credentials_token,
         )

@@ -10,6 +10,8 @@ from thaw.errors import RuntimeNotFound
 from thaw.runtimes.installation import Progress
 from thaw.runtimes.java import JavaRuntimes
 from thaw.runtimes.language import Language
+from thaw.runtimes.node import NodeRuntimes
+from thaw.runtimes.provided import ProvidedRuntimes
 from thaw.runtimes.python import PythonRuntimes
 from thaw.runtimes.runtime import Runtime
 
@@ -39,6 +41,8 @@ class Runtimes:
             JavaRuntimes(
                 runtimes_dir, region=region, repository_url=maven_repository_url, homes=java_homes, progress=progress
             ),
+            NodeRuntimes(runtimes_dir, region=region, progress=progress),
+            ProvidedRuntimes(region=region),
         )
         self._found: dict[str, Runtime] = {}
         self._locks: dict[str, asyncio.Lock] = {}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+# "python3.13", "java21", "nodejs20.x", "provided.al2023": the language, and its release.
+_NAME = re.compile(r"([a-z]+)\.?(.*?)(?:\.x)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +17,15 @@ class Mount:
 
     source: Path
     target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What a command line may depend on beside the runtime: the unpacked code, the merged layers, and MemorySize."""
+
+    task: Path
+    layers: Path | None
+    memory_mib: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +44,17 @@ class Runtime:
     variables: Mapping[str, str]
     digest: str
     version_arn: str
+    adapt: Callable[[Circumstances], tuple[str, ...]] | None = None
+    """Makes the `argv` of one function, where it is not the same for all."""
 
     @property
     def label(self) -> str:
-        """The name in INIT_START and RESTORE_START lines, as "python:3.13.v0" (on Lambda v counts the patches)."""
-        language = self.name.rstrip("0123456789.")
-        major, minor, patch = self.version.split(".")[:3]
-        return f"{language}:{major}.{minor}.v{patch}"
+        """The name in INIT_START and RESTORE_START lines, as "python:3.13.v2" (on Lambda v counts the patches)."""
+        match = _NAME.fullmatch(self.name)
+        language, release = match.groups() if match else (self.name, "")
+        patch = self.version.removeprefix(release).strip(".").split(".")[0]
+        return f"{language}:{release}.v{patch or 0}"
+
+    def adapted(self, circumstances: Circumstances) -> Runtime:
+        """This runtime, with the `argv` for one function."""
+        return self if self.adapt is None else replace(self, argv=self.adapt(circumstances))
