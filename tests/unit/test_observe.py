@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from thaw.observe import platform_lines as lines
 from thaw.observe.log_stream import LogStream, stream_name
 from thaw.observe.platform_lines import Ending, Report
+from thaw.observe.platform_log import ApplicationFilter, Subject, platform_log
 
 ARN = "arn:aws:lambda:us-east-1::runtime:00"
 
@@ -116,3 +122,121 @@ def test_a_group_name_cannot_leave_the_folder(tmp_path: Path) -> None:
     stream.close()
     assert stream.path is not None
     assert stream.path.resolve().is_relative_to(tmp_path / "logs")
+
+
+# -- the format JSON --
+
+SUBJECT = Subject(
+    function_name="f", version="3", label="python:3.13.v12", version_arn=ARN, initialization_type="on-demand",
+    memory_mib=128,
+)  # fmt: skip
+NAMED = {
+    "runtimeVersion": "python:3.13.v12", "runtimeVersionArn": ARN, "functionName": "f", "functionVersion": "3",
+    "instanceMaxMemory": 134217728,
+}  # fmt: skip
+OF_CLONE = Report(
+    request_id="i", duration_ms=2.3456, memory_mib=128, max_memory_mib=30, restore_ms=3.5, billed_restore_ms=2
+)
+
+
+def events(found: list[bytes]) -> list[tuple[str, Any]]:
+    """Type and record of each; the time has Lambda's form, and the members their order."""
+    decoded = [json.loads(line) for line in found]
+    assert all(list(one) == ["time", "type", "record"] for one in decoded)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one["time"]) for one in decoded)
+    return [(one["type"], one["record"]) for one in decoded]
+
+
+def test_json_of_init() -> None:
+    log = platform_log(SUBJECT, "JSON", "DEBUG")
+    on_demand = {"initializationType": "on-demand", "phase": "init"}
+    assert events(log.init_start()) == [("platform.initStart", {**on_demand, **NAMED})]
+    assert events(log.init_report(12.3456)) == [
+        ("platform.initRuntimeDone", {**on_demand, "status": "success"}),
+        ("platform.initReport", {**on_demand, "status": "success", "metrics": {"durationMs": 12.346}}),
+    ]
+    failed = events(log.init_report(1, Ending("error", "Runtime.ExitError"), again=True))[1]
+    assert failed == (
+        "platform.initReport",
+        {
+            "initializationType": "on-demand", "phase": "invoke", "status": "error",
+            "errorType": "Runtime.ExitError", "metrics": {"durationMs": 1},
+        },
+    )  # fmt: skip
+
+
+def test_json_of_a_restore_and_its_call() -> None:
+    log = platform_log(replace(SUBJECT, initialization_type="snap-start"), "JSON", "DEBUG")
+    assert events(log.init_start())[0][1] == {"initializationType": "snap-start", "phase": "snap-start", **NAMED}
+    assert events(log.restore_start()) == [("platform.restoreStart", NAMED)]
+    assert events(log.restore_report(3.5)) == [
+        ("platform.restoreRuntimeDone", {"status": "success"}),
+        ("platform.restoreReport", {"status": "success", "metrics": {"durationMs": 3.5}}),
+    ]
+    assert events(log.restore_report(3.5, Ending("timeout")))[1][1] == {
+        "status": "timeout", "metrics": {"durationMs": 3.5}
+    }  # fmt: skip
+    assert events(log.start("i")) == [("platform.start", {"requestId": "i", "version": "3"})]
+    assert events(log.finished(OF_CLONE, 17)) == [
+        (
+            "platform.runtimeDone",
+            {"requestId": "i", "status": "success", "metrics": {"durationMs": 2.346, "producedBytes": 17}},
+        ),
+        (
+            "platform.report",
+            {
+                "requestId": "i", "status": "success",
+                "metrics": {
+                    "durationMs": 2.346, "billedDurationMs": 5, "memorySizeMB": 128, "maxMemoryUsedMB": 30,
+                    "restoreDurationMs": 3.5, "billedRestoreDurationMs": 2,
+                },
+            },
+        ),
+    ]  # fmt: skip
+
+
+def every_event(level: str, ending: Ending | None = None) -> list[str]:
+    log = platform_log(SUBJECT, "JSON", level)
+    lines_of = [log.init_start(), log.init_report(1, ending), log.restore_start(), log.restore_report(1, ending)]
+    lines_of += [log.start("i"), log.timed_out("i", 1), log.exited("i", "r", "t")]
+    lines_of += [log.finished(replace(OF_CLONE, ending=ending), 1)]
+    return [kind.removeprefix("platform.") for found in lines_of for kind, _ in events(found)]
+
+
+def test_levels_of_the_platforms_events() -> None:
+    debug = ["initRuntimeDone", "initReport", "restoreRuntimeDone", "runtimeDone"]
+    everything = [
+        "initStart", "initRuntimeDone", "initReport", "restoreStart", "restoreRuntimeDone", "restoreReport", "start",
+        "runtimeDone", "report",
+    ]  # fmt: skip
+    assert every_event("DEBUG") == everything
+    assert every_event("INFO") == [one for one in everything if one not in debug]
+    assert every_event("WARN") == []
+    failed = [one for one in everything if one not in ("initStart", "restoreStart", "start")]
+    assert every_event("WARN", Ending("error", "Runtime.ExitError")) == failed
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (b"plain text", True),
+        (b'{"level": "DEBUG", "message": "m"}', False),
+        (b'{"level": "info"}', False),
+        (b'{"level": "WARNING"}', True),
+        (b'{"level": "CRITICAL"}', True),
+        (b'{"level": "unheard-of"}', True),
+        (b'{"level": 30}', True),
+        (b'{"message": "no level"}', True),
+        (b"{broken", True),
+    ],
+)
+def test_lines_of_a_function_below_its_level_are_left_out(line: bytes, kept: bool) -> None:
+    assert ApplicationFilter("WARN")(line) is kept
+
+
+def test_thaws_own_sentences_are_objects_in_a_json_log() -> None:
+    stream = LogStream(None, "g", "1", "JSON")
+    heard: list[dict[str, str]] = []
+    stream.subscribe(lambda moment, line: heard.append(json.loads(line)))
+    stream.platform("The snapshot cannot be used.")
+    assert [(one["level"], one["message"]) for one in heard] == [("WARN", "The snapshot cannot be used.")]

@@ -120,6 +120,11 @@ class Configuration:
         return self.logging_config.get("LogGroup") or f"/aws/lambda/{self.function_name}"
 
     @property
+    def log_format(self) -> str:
+        """ "Text" or "JSON"."""
+        return self.logging_config.get("LogFormat", "Text")
+
+    @property
     def environment_key(self) -> tuple[str, str, str]:
         """What a warm environment belongs to: it stays the same when only a state changed."""
         return (self.function_id, self.version, self.settings_digest)

@@ -6,12 +6,11 @@ import asyncio
 import math
 import os
 import time
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Self
 from uuid import uuid4
 
-from thaw.environment import control, furnishing
+from thaw.environment import control, furnishing, log_format
 from thaw.environment.cloning import Cloned, CloneRequest, FillTmp, Thaw
 from thaw.environment.failure import Exit
 from thaw.environment.invocation import Invocation, InvocationResult
@@ -26,7 +25,6 @@ from thaw.environment.streaming import ResponseStream, Source
 from thaw.environment.template import FUNCTION_UID
 from thaw.environment.variables import function_variables
 from thaw.errors import InitFailed, InitTimedOut, RestoreHookFailed, RestoreTimedOut, SandboxError
-from thaw.observe import platform_lines as lines
 from thaw.observe.log_stream import LogStream
 from thaw.observe.platform_lines import Report
 
@@ -62,7 +60,8 @@ class Environment:
         self._sandbox = sandbox
         self._group = sandbox.group
         self._loop = asyncio.get_running_loop()
-        self._pipe = LogPipe(log, sandbox.worker.log_limit)
+        self._lines = log_format.platform_lines(settings)
+        self._pipe = LogPipe(log, sandbox.worker.log_limit, log_format.application_filter(settings))
         self._memory = MemoryUse()
         self._began = time.perf_counter()
         self._released = self._began
@@ -85,7 +84,7 @@ class Environment:
         Await `initialised` next. Raises SandboxError; the sandbox is then destroyed.
         """
         self = cls(sandbox, settings, log, Phase.INIT)
-        log.platform(lines.init_start(settings.runtime.label, settings.runtime.version_arn))
+        log.append(self._lines.init_start())
         try:
             self._furnish(None)
             variables = function_variables(settings, self.credentials_token, log.name)
@@ -111,31 +110,59 @@ class Environment:
         """
         self = cls(sandbox, settings, log, Phase.RESTORE)
         try:
-            cloned = await self._clone(thaw, tmp)
+            try:
+                await self._clone(thaw, tmp, at_once=True)
+            finally:
+                log.append(self._lines.restore_start())
         except BaseException:
             await self.close()
             raise
-        self._host_pid = cloned.pid
-        self._memory.watch(cloned.pid)
         return self
 
-    async def _clone(self, thaw: Thaw, tmp: FillTmp | None) -> Cloned:
-        """The hot path: whatever can wait until the clone runs waits until then, the first line of the log too."""
-        sandbox, runtime = self._sandbox, self.settings.runtime
+    @classmethod
+    async def fork_ahead(
+        cls, sandbox: Sandbox, settings: FunctionSettings, thaw: Thaw, tmp: FillTmp | None = None
+    ) -> Self:
+        """As `restore`, before there is a call: the clone that `thaw` makes waits for `begin`."""
+        self = cls(sandbox, settings, LogStream(None, settings.log_group, settings.version), Phase.RESTORE)
         try:
-            attached = self._furnish(tmp)
-            if self.settings.waits_in == "restore/next":
-                sandbox.answer_ahead(RESTORED)
-            await attached
-            self._released = time.perf_counter()
-            cloned = await thaw(self._clone_request())
-            sandbox.watch_clone(cloned.pidfd)
-            self._pipe.close_write_end()
-            if self.settings.waits_in == "invocation/next":
-                self._settle(Answered(b""))  # it has nothing to say before there is an invocation
-            return cloned
-        finally:
-            self.log.platform(lines.restore_start(runtime.label, runtime.version_arn))
+            await self._clone(thaw, tmp, at_once=False)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it was forked ahead, and can `begin`."""
+        return self.phase is Phase.RESTORE and self._exit is None and self._sandbox.alive
+
+    def begin(self, log: LogStream) -> None:
+        """The call has come: the clone goes on, and `log` is its log. Await `restored` next. Raises SandboxError."""
+        self.log = self._pipe.log = log
+        self._began = self._released = time.perf_counter()
+        self._let_go()
+        log.append(self._lines.restore_start())
+
+    async def _clone(self, thaw: Thaw, tmp: FillTmp | None, *, at_once: bool) -> None:
+        """The hot path: whatever can wait until the clone runs waits until then, the first line of the log too."""
+        sandbox = self._sandbox
+        attached = self._furnish(tmp)
+        if at_once:
+            self._let_go()
+        await attached
+        self._released = time.perf_counter()
+        cloned = await thaw(self._clone_request())
+        sandbox.watch_clone(cloned.pidfd)
+        self._pipe.close_write_end()
+        self._host_pid = cloned.pid
+        self._memory.watch(cloned.pid)
+
+    def _let_go(self) -> None:
+        if self.settings.waits_in == "restore/next":
+            self._sandbox.answer_ahead(RESTORED)
+        else:
+            self._settle(Answered(b""))  # it has nothing to say before there is an invocation
 
     def _converse(self) -> None:
         """Take over the sandbox's Runtime API."""
@@ -179,18 +206,15 @@ class Environment:
         """
         outcome = await self._finish(limit_s)
         duration_ms = (time.perf_counter() - self._began) * 1000
-        on_demand = self.settings.initialization_type == "on-demand"
         if isinstance(outcome, Answered):
             self.phase = Phase.IDLE
-            if on_demand:
+            if self.settings.initialization_type == "on-demand":
                 self._first_report = {"init_ms": duration_ms}
-            else:
-                self.log.platform(lines.init_report(duration_ms))
+            self.log.append(self._lines.init_report(duration_ms))
             return
         self.phase = Phase.ENDED
         self._log_exit(outcome, request_id)
-        phase = "invoke" if request_id else "init"
-        self.log.platform(lines.init_report(duration_ms, outcome.ending, phase))
+        self.log.append(self._lines.init_report(duration_ms, outcome.ending, again=bool(request_id)))
         payload = outcome.payload(request_id, limit_s)
         if isinstance(outcome, TimedOut):
             message = f"The Init phase did not end within {limit_s:g} seconds; raise the timeout or do less in it."
@@ -206,12 +230,12 @@ class Environment:
             self.phase = Phase.IDLE
             billed = math.ceil((now - self._released) * 1000)
             self._first_report = {"restore_ms": duration_ms, "billed_restore_ms": billed}
-            self.log.platform(lines.restore_report(duration_ms))
+            self.log.append(self._lines.restore_report(duration_ms))
             self._join_groups()
             return
         self.phase = Phase.ENDED
         self._log_exit(outcome, request_id)
-        self.log.platform(lines.restore_report(duration_ms, outcome.ending))
+        self.log.append(self._lines.restore_report(duration_ms, outcome.ending))
         payload = outcome.payload(request_id, limit_s)
         if isinstance(outcome, TimedOut):
             message = f"The Restore phase did not end within {limit_s:g} seconds; do less in after-restore hooks."
@@ -258,7 +282,7 @@ class Environment:
         self._wake()
         self.log.begin_invocation()
         self._pipe.begin()
-        self.log.platform(lines.start(invocation.request_id, self.settings.version))
+        self.log.append(self._lines.start(invocation.request_id))
         self._answer = None
         self._outcome = self._loop.create_future()
         if self._exit is not None:
@@ -288,12 +312,13 @@ class Environment:
             **self._first_report,  # type: ignore[arg-type]  # its keys and types are those of Report
         )
         self._first_report = {}
-        self.log.append([lines.end(request_id).encode(), lines.report(report).encode()])
-        self._rest(usable=isinstance(outcome, Answered))
         answer = self._answer or outcome
+        payload = answer.payload(request_id, self.settings.timeout_s)
+        self.log.append(self._lines.finished(report, len(payload)))
+        self._rest(usable=isinstance(outcome, Answered))
         return InvocationResult(
             request_id=request_id,
-            payload=answer.payload(request_id, self.settings.timeout_s),
+            payload=payload,
             error_type=answer.error_type or None,
             duration_ms=duration_ms,
             billed_ms=report.billed_ms,
@@ -313,10 +338,9 @@ class Environment:
         """Everything that the function printed, then what the platform has to say about its end."""
         self._pipe.drain()
         if isinstance(outcome, TimedOut) and self.phase is Phase.INVOKE:
-            self.log.platform(lines.timed_out(datetime.now(UTC), request_id, self.settings.timeout_s))
+            self.log.append(self._lines.timed_out(request_id, self.settings.timeout_s))
         if isinstance(outcome, Failed) and outcome.exit is not None:
-            for line in lines.exited(request_id, outcome.exit.reason, outcome.exit.error_type):
-                self.log.platform(line)
+            self.log.append(self._lines.exited(request_id, outcome.exit.reason, outcome.exit.error_type))
 
     def _rest(self, *, usable: bool) -> None:
         if not usable or self._exit is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
 from thaw.observe.log_stream import LogStream
 
@@ -22,9 +23,13 @@ class LogPipe:
     At most `limit` bytes per invocation go to the log; what is more is dropped, with one line that says so.
     """
 
-    def __init__(self, log: LogStream, limit: int) -> None:
-        """Makes the pipe; `write_end` has to be closed by the caller once the function has it."""
-        self._log = log
+    def __init__(self, log: LogStream, limit: int, wanted: Callable[[bytes], bool] | None = None) -> None:
+        """Makes the pipe; `write_end` has to be closed by the caller once the function has it.
+
+        `wanted` says which lines are kept (None: all).
+        """
+        self.log = log
+        self._wanted = wanted
         self._limit = limit
         self._left = limit
         self._dropped = 0
@@ -57,7 +62,7 @@ class LogPipe:
             self._read(2 * _STEP)
         self._flush()
         if self._dropped:
-            self._log.platform(
+            self.log.platform(
                 f"Thaw dropped {self._dropped} bytes of this invocation's log because it is limited to {self._limit} "
                 "bytes; print less."
             )
@@ -116,9 +121,12 @@ class LogPipe:
             lines.append(rest)
             rest = b""
         self._partial = bytearray(rest)
-        self._log.append(lines)
+        self._append(lines)
 
     def _flush(self) -> None:
         if self._partial:
-            self._log.append([bytes(self._partial)])
+            self._append([bytes(self._partial)])
             self._partial.clear()
+
+    def _append(self, lines: list[bytes]) -> None:
+        self.log.append(lines if self._wanted is None else [line for line in lines if self._wanted(line)])

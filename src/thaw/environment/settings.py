@@ -64,6 +64,15 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingSettings:
+    """Lambda's LoggingConfig: "Text" or "JSON"; the levels count with JSON only."""
+
+    log_format: str = "Text"
+    application_level: str = "INFO"
+    system_level: str = "INFO"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionSettings:
     """All that an environment needs to know of one published version (or of $LATEST).
 
@@ -89,6 +98,7 @@ class FunctionSettings:
     layers: Path | None
     runtime: LanguageRuntime
     log_group: str
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
     credentials: Credentials = field(default_factory=Credentials)
     credentials_token: str = ""
     waits_in: WaitsIn = "restore/next"

@@ -48,6 +48,7 @@ def _reserved(settings: FunctionSettings) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_VERSION": settings.version,
         "AWS_LAMBDA_INITIALIZATION_TYPE": settings.initialization_type,
         "AWS_LAMBDA_RUNTIME_API": RUNTIME_API,
+        **_logging(settings),
         "LAMBDA_TASK_ROOT": "/var/task",
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
     }
@@ -57,6 +58,13 @@ def _execution_environment(settings: FunctionSettings) -> dict[str, str]:
     """Lambda does not set it for runtimes that the function brings along."""
     name = settings.runtime.name
     return {} if name.startswith("provided.") else {"AWS_EXECUTION_ENV": f"AWS_Lambda_{name}"}
+
+
+def _logging(settings: FunctionSettings) -> dict[str, str]:
+    """Runtimes write their own part of the log in the function's format; the level goes with JSON only."""
+    logging = settings.logging
+    level = {"AWS_LAMBDA_LOG_LEVEL": logging.application_level} if logging.log_format == "JSON" else {}
+    return {"AWS_LAMBDA_LOG_FORMAT": logging.log_format, **level}
 
 
 def _per_start(settings: FunctionSettings, token: str, log_stream: str) -> dict[str, str]:

@@ -48,7 +48,7 @@ class Launching:
 
     def log(self, configuration: Configuration) -> LogStream:
         """The log stream of a new environment."""
-        return LogStream(self._logs, configuration.log_group, configuration.version)
+        return LogStream(self._logs, configuration.log_group, configuration.version, configuration.log_format)
 
     async def fresh(self, configuration: Configuration, request_id: str, log: LogStream) -> Environment:
         """An environment that waits for its first invocation.

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
+
 # Lambda answers LogType=Tail with the last 4 KB of the log.
 TAIL_BYTES = 4096
 # In a group's folder: its name, which its path does not tell exactly.
@@ -38,11 +40,12 @@ class LogStream:
 
     `folder` is where log groups live (None keeps nothing on disk). The file has one event per line:
     milliseconds since the epoch, a space, the text. Subscribers receive (milliseconds, line) in order;
-    one that raises is the caller's defect and is not caught.
+    one that raises is the caller's defect and is not caught. `log_format` is the function's: "Text" or "JSON".
     """
 
-    def __init__(self, folder: Path | None, group: str, version: str) -> None:
+    def __init__(self, folder: Path | None, group: str, version: str, log_format: str = "Text") -> None:
         self.group = group
+        self._json = log_format == "JSON"
         self.name = stream_name(version)
         self._tail = bytearray()
         self._subscribers: list[Subscriber] = []
@@ -78,8 +81,12 @@ class LogStream:
                 subscriber(now, line)
 
     def platform(self, text: str) -> None:
-        """Write one line of the platform's own (START, END, REPORT, ...)."""
-        self.append([text.encode()])
+        """Write a sentence of Thaw's own, to people; in the format JSON it is an object, as everything there."""
+        if self._json:
+            note = {"timestamp": timestamp(datetime.now(UTC)), "level": "WARN", "message": text}
+            self.append([msgspec.json.encode(note)])
+        else:
+            self.append([text.encode()])
 
     def close(self) -> None:
         """Close the file; a later `append` opens it again."""

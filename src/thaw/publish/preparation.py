@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from thaw.catalog.configuration import Configuration
-from thaw.environment.settings import FunctionSettings, InitializationType
+from thaw.environment.settings import FunctionSettings, InitializationType, LoggingSettings
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes.runtime import Circumstances, Runtime
 
@@ -92,5 +92,15 @@ class Preparation:
             layers=layers,
             runtime=runtime.adapted(circumstances),
             log_group=configuration.log_group,
+            logging=_logging(configuration),
             credentials_token=credentials_token,
         )
+
+
+def _logging(configuration: Configuration) -> LoggingSettings:
+    config = configuration.logging_config
+    return LoggingSettings(
+        log_format=configuration.log_format,
+        application_level=config.get("ApplicationLogLevel", "INFO"),
+        system_level=config.get("SystemLogLevel", "INFO"),
+    )

@@ -95,7 +95,7 @@ class Snapshotting:
         ServiceError where KMS refuses the key; the
         sentence of the error is then in the function's log as well.
         """
-        log = LogStream(self._logs, configuration.log_group, configuration.version)
+        log = LogStream(self._logs, configuration.log_group, configuration.version, configuration.log_format)
         try:
             return await self._take(configuration, log)
         except ThawError as error:
