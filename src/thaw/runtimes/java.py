@@ -49,8 +49,11 @@ class JavaRuntimes:
 
     async def find(self, name: str) -> Runtime:
         """The runtime `name`, fetching its client if need be; raises `RuntimeNotFound`."""
-        home = await self._home(name)
-        client = await client_folder(self._runtimes_dir, repository_url=self._repository_url, progress=self._progress)
+        homes = await asyncio.to_thread(discover, self._homes)
+        home = _home(name, homes)
+        client = await client_folder(
+            self._runtimes_dir, _compiler(homes), repository_url=self._repository_url, progress=self._progress
+        )
         self._found[name] = home, client
         return describe(home, client, self._region)
 
@@ -61,16 +64,21 @@ class JavaRuntimes:
         except FileNotFoundError:
             return None
 
-    async def _home(self, name: str) -> JavaHome:
-        found = await asyncio.to_thread(discover, self._homes)
-        for home in found:
-            if home.name == name:
-                return home
-        others = ", ".join(dict.fromkeys(home.name for home in found)) or "none"
-        raise RuntimeNotFound(
-            f"The runtime {name} cannot be served, because this machine has no such Java in JAVA_HOME, on PATH or in "
-            f"the usual places (it has: {others}): install one, or name its folder with `thaw runtime add`."
-        )
+
+def _home(name: str, homes: Sequence[JavaHome]) -> JavaHome:
+    for home in homes:
+        if home.name == name:
+            return home
+    others = ", ".join(dict.fromkeys(home.name for home in homes)) or "none"
+    raise RuntimeNotFound(
+        f"The runtime {name} cannot be served, because this machine has no such Java in JAVA_HOME, on PATH or in "
+        f"the usual places (it has: {others}): install one, or name its folder with `thaw runtime add`."
+    )
+
+
+def _compiler(homes: Sequence[JavaHome]) -> Path | None:
+    """The newest javac of this machine."""
+    return next((home.folder / "bin" / "javac" for home in homes if (home.folder / "bin" / "javac").is_file()), None)
 
 
 def describe(home: JavaHome, client: Path, region: str) -> Runtime:

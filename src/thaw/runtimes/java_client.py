@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -20,10 +21,12 @@ from pathlib import Path
 
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes.installation import COMPLETE, Progress, complete_folder, run
+from thaw.runtimes.java_homes import SERVED
 
 MOUNTED_AT = "/var/runtime"
 BOOTSTRAP = "bootstrap"
 JNI_LIBRARY = "libaws-lambda-jni.so"
+START_JAR = "thaw-start.jar"
 _SOURCE = "java.sh"
 _JNI_ENTRY = "jni/libaws-lambda-jni.linux-x86_64.so"
 # Pinned, so that a Maven that is older than the newest plugin gets the same one.
@@ -86,29 +89,36 @@ JARS = (
 )
 
 
-def client_digest() -> str:
+def client_digest(compiler: Path | None) -> str:
     """Hex name of what would be installed: another jar or bootstrap, another folder."""
     digest = hashlib.sha256(_bootstrap())
     for jar in JARS:
         digest.update(b"\0" + jar.sha256.encode())
+    if compiler is not None:
+        for _, content in _sources():
+            digest.update(b"\0" + content)
     return digest.hexdigest()[:16]
 
 
-async def client_folder(runtimes_dir: Path, *, repository_url: str | None = None, progress: Progress) -> Path:
+async def client_folder(
+    runtimes_dir: Path, compiler: Path | None, *, repository_url: str | None = None, progress: Progress
+) -> Path:
     """The complete client folder, which every version of Java shares; the jars are fetched if it is not there yet.
 
-    Raises `RuntimeNotFound` when they cannot be had, or are not the ones that this module names.
+    `compiler` is a javac; without one the client starts by itself, and a clone's first call finds it not primed.
+    Raises `RuntimeNotFound` when the jars cannot be had, or are not the ones that this module names.
     """
-    name = f"java-{client_digest()}"
+    name = f"java-{client_digest(compiler)}"
     if (runtimes_dir / name / COMPLETE).is_file():
         return runtimes_dir / name
     progress("Fetching the runtime interface client for Java (once, about 20 seconds) ...")
-    folder = await complete_folder(runtimes_dir, name, lambda part: _fill(part, repository_url))
-    progress(f"Installed {CLIENT.file_name.removesuffix('.jar')} for Java.")
+    folder = await complete_folder(runtimes_dir, name, lambda part: _fill(part, compiler, repository_url))
+    primed = "" if compiler else ", without priming, because this machine has no JDK with javac"
+    progress(f"Installed {CLIENT.file_name.removesuffix('.jar')} for Java{primed}.")
     return folder
 
 
-async def _fill(part: Path, repository_url: str | None) -> list[str]:
+async def _fill(part: Path, compiler: Path | None, repository_url: str | None) -> list[str]:
     if repository_url is not None:
         await asyncio.to_thread(_download, part, repository_url)
     else:
@@ -118,11 +128,42 @@ async def _fill(part: Path, repository_url: str | None) -> list[str]:
     with zipfile.ZipFile(part / CLIENT.file_name) as archive:
         (part / JNI_LIBRARY).write_bytes(archive.read(_JNI_ENTRY))
     (part / BOOTSTRAP).write_bytes(_bootstrap())
+    if compiler is not None:
+        await _compile_start(part, compiler)
     return [f"{jar.artifact}-{jar.version}" for jar in JARS]
 
 
 def _bootstrap() -> bytes:
     return (resources.files("thaw.runtimes") / "bootstrap" / _SOURCE).read_bytes()
+
+
+def _sources() -> list[tuple[str, bytes]]:
+    """Our own classes, as names below the folder of sources and contents."""
+    folder = resources.files("thaw.runtimes") / "bootstrap" / "java" / "thaw" / "runtime"
+    found = ((file.name, file.read_bytes()) for file in folder.iterdir() if file.name.endswith(".java"))
+    return sorted((f"thaw/runtime/{name}", content) for name, content in found)
+
+
+async def _compile_start(part: Path, compiler: Path) -> None:
+    """Compiles our classes for the oldest Java that is served, into a jar beside the client's."""
+    with tempfile.TemporaryDirectory(prefix="thaw-java-") as folder:
+        sources = Path(folder, "sources")
+        for name, content in _sources():
+            (sources / name).parent.mkdir(parents=True, exist_ok=True)
+            (sources / name).write_bytes(content)
+        classes = Path(folder, "classes")
+        status, said = await run(
+            [str(compiler), "--release", str(SERVED[-1]), "-proc:none", "-d", str(classes), "-cp", f"{part}/*"]
+            + [str(sources / name) for name, _ in _sources()]
+        )
+        if status != 0:
+            raise RuntimeNotFound(
+                f"The start of the runtime interface client for Java could not be compiled, because {compiler} says "
+                f"{_first_error(said)!r}: check that this JDK is complete."
+            )
+        with zipfile.ZipFile(part / START_JAR, "w") as archive:
+            for file in sorted(classes.rglob("*.class")):
+                archive.write(file, file.relative_to(classes))
 
 
 def _verify(file: Path, jar: Jar) -> None:

@@ -38,6 +38,9 @@ classes=
 for jar in "$runtime"/*.jar; do
     classes="$classes${classes:+:}$jar"
 done
+main=com.amazonaws.services.lambda.runtime.api.client.AWSLambda
+if [ -f "$runtime/thaw-start.jar" ]; then main=thaw.runtime.Start; fi
+
 # Performance counters (UsePerfData) would be a shared mapping of a file in /tmp, of which each clone needs a copy.
 # shellcheck disable=SC2086 # a wrapper may have arguments
 exec ${AWS_LAMBDA_EXEC_WRAPPER:-} "$java" \
@@ -45,4 +48,4 @@ exec ${AWS_LAMBDA_EXEC_WRAPPER:-} "$java" \
     --add-opens=java.base/java.io=ALL-UNNAMED \
     -Dorg.crac.Core.Compat=com.amazonaws.services.lambda.crac \
     "-Dcom.amazonaws.services.lambda.runtime.api.client.runtimeapi.NativeClient.JNI=$runtime/libaws-lambda-jni.so" \
-    -classpath "$classes" com.amazonaws.services.lambda.runtime.api.client.AWSLambda "$_HANDLER"
+    -classpath "$classes" "$main" "$_HANDLER"
