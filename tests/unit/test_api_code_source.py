@@ -41,7 +41,7 @@ def s3(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Objects)
     server.objects, server.asked = objects, asked
     server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
     server.shutdown()

@@ -203,8 +203,20 @@ class Restoring:
     async def _load(self, configuration: Configuration, settings: FunctionSettings) -> ResidentSnapshot:
         """Brings a snapshot from the store into memory, as far as a clone cannot do without it.
 
-        Raises RestoreRefused, RestoreFailed, StoreError, ServiceError.
+        Raises RestoreRefused, RestoreFailed, StoreError, ServiceError. A defect of our own is a RestoreFailed, too: the
+        function is not to suffer for it.
         """
+        try:
+            return await self._load_parts(configuration, settings)
+        except ThawError:
+            raise
+        except Exception as error:
+            logger.exception("the snapshot %s could not be loaded", configuration.snapshot_key)
+            fault = f"{type(error).__name__}: {error}"
+            message = f"Loading it met a fault of the server ({fault}), which its log tells more about."
+            raise RestoreFailed(message, step="load") from error
+
+    async def _load_parts(self, configuration: Configuration, settings: FunctionSettings) -> ResidentSnapshot:
         assert configuration.snapshot_key is not None, "only versions that have a snapshot are cloned"
         manifest = await self._snapshots.load_manifest(configuration.snapshot_key, configuration.kms_key_arn)
         check(manifest.facts)  # before anything large is read
