@@ -4,6 +4,8 @@
 
     ThawError                        str(error) is one sentence: what, why, what to do
     ├── ServiceError                 becomes an AWS wire error: `code` names the exception
+    ├── TemplateError                a SAM or CloudFormation template cannot be read, or means nothing here
+    ├── DeployFailed                 a stack could not be brought to what its template says
     ├── ConfigurationError           a setting of `thaw serve` or of the command line is wrong
     ├── RuntimeNotFound              no interpreter on this machine serves the asked-for runtime
     ├── CodePackageError             a deployment package cannot be read or unpacked
@@ -46,6 +48,14 @@ class ServiceError(ThawError):
         self.message = message
         self.reason = reason
         self.type = type
+
+
+class TemplateError(ThawError):
+    """A template is missing, malformed, or refers to what is not there; the sentence names the place in it."""
+
+
+class DeployFailed(ThawError):
+    """A change of a stack went wrong on the server; the sentence says at which resource, and what was undone."""
 
 
 class ConfigurationError(ThawError):

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from thaw.cli import bench, demo, doctor, logs, serve, snapshot
+from thaw.cli import bench, demo, deploy, doctor, logs, serve, snapshot
 from thaw.errors import ThawError
 
 application = typer.Typer(
@@ -19,6 +19,7 @@ application = typer.Typer(
 application.command("serve")(serve.serve)
 application.command("demo")(demo.demo)
 application.command("logs")(logs.logs)
+application.command("deploy")(deploy.deploy)
 application.command("doctor")(doctor.doctor)
 application.command("bench")(bench.bench)
 application.add_typer(snapshot.application)

@@ -1,0 +1,117 @@
+"""Carrying a plan out: everything, or (where something fails) nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from thaw.deploy.change import Action, Change, Context, Undo
+from thaw.deploy.intrinsics import Attributes
+from thaw.deploy.plan import walk
+from thaw.deploy.removal import forget_retained, removals
+from thaw.deploy.template import Template
+from thaw.errors import DeployFailed, ThawError
+
+Tell = Callable[[str], None]
+_DOING = {Action.CREATE: "creating", Action.UPDATE: "changing", Action.DELETE: "deleting"}
+_FAULTS = (ClientError, BotoCoreError, ThawError, OSError, KeyboardInterrupt)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """How many resources were created, changed, deleted and kept, and what is known of each by logical id."""
+
+    counts: dict[Action, int]
+    attributes: dict[str, Attributes]
+
+
+def deploy(context: Context, template: Template, tell: Tell) -> Deployed:
+    """Brings the stack to what the template says; `tell` hears of each step.
+
+    Raises DeployFailed, whose sentence names the resource and the reason, after everything that was changed has been
+    put back; only what a successful deployment leaves over is removed without a way back, at the very end.
+    """
+    undo = Undo()
+    counts = dict.fromkeys(Action, 0)
+    attributes: dict[str, Attributes] = {}
+    claims: set[str] = set()
+    current = "the stack"
+    try:
+        for one, seen in walk(context, template, attributes):
+            if not isinstance(seen, Change):
+                continue
+            current = f"{one.logical_id} ({seen.title})"
+            attributes[one.logical_id] = _carry_out(seen, undo, tell)
+            counts[seen.action] += 1
+            if seen.claims is not None:
+                claims.add(seen.claims)
+    except _FAULTS as error:
+        raise _failed(context, current, error, undo, tell) from None
+    _tidy(context, template, attributes, counts, tell)
+    return Deployed(counts, attributes)
+
+
+def remove(context: Context, tell: Tell) -> int:
+    """Removes everything that the stack has made; returns how many functions that were."""
+    return _remove(context, set(), tell)
+
+
+def _carry_out(change: Change, undo: Undo, tell: Tell) -> Attributes:
+    if change.work is None:
+        return change.attributes
+    tell(f"{_DOING[change.action]} {change.title}")
+    return change.work(undo)
+
+
+def _tidy(
+    context: Context, template: Template, attributes: dict[str, Attributes], counts: dict[Action, int], tell: Tell
+) -> None:
+    """Looks once more, when all names and numbers are known, and removes what nothing claims."""
+    settled = (seen for _, seen in walk(context, template, dict(attributes)))
+    claims = {seen.claims for seen in settled if isinstance(seen, Change) and seen.claims is not None}
+    counts[Action.DELETE] = _remove(context, claims, tell)
+
+
+def _remove(context: Context, claims: set[str], tell: Tell) -> int:
+    gone = 0
+    current = "what is left over"
+    try:
+        for change in list(removals(context, claims)):
+            current = f"{change.logical_id} ({change.title})"
+            _carry_out(change, Undo(), tell)
+            gone += 1
+        forget_retained(context, claims)
+    except _FAULTS as error:
+        raise DeployFailed(
+            f"The stack {context.stack} has what its template says, but {current} could not be removed: "
+            f"{_reason(error)} Deploy again to try that again."
+        ) from None
+    return gone
+
+
+def _failed(context: Context, current: str, error: BaseException, undo: Undo, tell: Tell) -> DeployFailed:
+    """Puts everything back, and says how that went."""
+    reason = _reason(error)
+    begun = bool(undo.steps)
+    if begun:
+        tell(f"{current} failed: putting back what was changed")
+    left = undo.run(tell)
+    if left:
+        after = f"These steps back failed, so look at the stack: {'; '.join(left)}."
+    else:
+        after = "Everything that had been changed was put back." if begun else "Nothing was changed."
+    return DeployFailed(f"The stack {context.stack} was not deployed: {current} failed: {reason} {after}")
+
+
+def _reason(error: BaseException) -> str:
+    """Why, as the end of a sentence."""
+    if isinstance(error, ClientError):
+        found = error.response["Error"]
+        text = f"{found.get('Code')}: {found.get('Message')}"
+    elif isinstance(error, KeyboardInterrupt):
+        text = "it was interrupted"
+    else:
+        text = str(error)
+    return text if text.endswith(".") else f"{text}."

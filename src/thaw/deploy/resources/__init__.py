@@ -1,0 +1,1 @@
+"""The resources that Thaw has itself, one module per type of CloudFormation's."""
