@@ -140,9 +140,10 @@ def show_plan(console: Console, plan: Plan, secrets: Sequence[str] = ()) -> None
             console.print(f"      {escape(line)}", style="dim")
     if changed:
         console.print()
-    for left_out in plan.left_out:
-        console.print(f"  [dim]{escape(left_out.sentence)}[/]", soft_wrap=True)
-    if plan.left_out:
+    told = [*plan.notes, *(left_out.sentence for left_out in plan.left_out)] if changed else []
+    for sentence in told:
+        console.print(f"  [dim]{escape(sentence)}[/]", soft_wrap=True)
+    if told:
         console.print()
 
 

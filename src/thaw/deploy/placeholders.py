@@ -44,7 +44,8 @@ _REF_IS_ARN = frozenset(
         "AWS::Lambda::EventSourceMapping",
     )
 )
-_APIS = {"AWS::ApiGateway::RestApi", "AWS::ApiGatewayV2::Api"}
+_APIS = frozenset(("AWS::ApiGateway::RestApi", "AWS::ApiGatewayV2::Api"))
+_OF_APIS = frozenset(("AWS::ApiGateway::Deployment", "AWS::ApiGateway::Stage", "AWS::ApiGatewayV2::Stage"))
 
 
 class PlaceholderAttributes(Mapping[str, Any]):
@@ -104,13 +105,13 @@ def _name(properties: Mapping[str, Any], naming: str, logical_id: str, stack: st
 def sentence(logical_id: str, kind: str, attributes: Attributes) -> str:
     """Why the resource is left out, and what that means here."""
     if kind == "AWS::IAM::Role":
-        return (
-            f"{logical_id} ({kind}) is left out: functions get {attributes['Arn']}, and nothing is checked against it."
-        )
+        return f"{logical_id} ({kind}) is left out: functions get {attributes['Arn']}, which nothing checks."
     if kind in _APIS:
         return (
             f"{logical_id} ({kind}) is left out: `thaw local start-api` serves it, and function URLs reach functions."
         )
+    if kind in _OF_APIS:
+        return f"{logical_id} ({kind}) is left out with its API."
     if kind == "AWS::Lambda::EventSourceMapping":
         return f"{logical_id} ({kind}) is left out: this server polls no event sources, so call the function yourself."
     if kind in ("AWS::Events::Rule", "AWS::Scheduler::Schedule"):

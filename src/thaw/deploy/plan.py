@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from thaw.deploy.change import Action, Change, Context, Difference
-from thaw.deploy.intrinsics import Attributes, Resolver, Unknown
+from thaw.deploy.intrinsics import Attributes, Resolver, Unknown, references
 from thaw.deploy.placeholders import placeholder, sentence
 from thaw.deploy.removal import removals
 from thaw.deploy.resources.kinds import KINDS
@@ -34,6 +34,8 @@ class Plan:
     removed: tuple[Change, ...]
     left_out: tuple[LeftOut, ...]
     attributes: Mapping[str, Attributes]
+    notes: tuple[str, ...] = ()
+    """Sentences on what may surprise."""
 
     @property
     def is_empty(self) -> bool:
@@ -58,7 +60,22 @@ def plan(context: Context, template: Template) -> Plan:
             left_out.append(seen)
     _check_outputs(template, attributes)
     removed = tuple(removals(context, {change.claims for change in changes if change.claims is not None}))
-    return Plan(tuple(changes), removed, tuple(left_out), attributes)
+    return Plan(tuple(changes), removed, tuple(left_out), attributes, tuple(_notes(template, changes)))
+
+
+def _notes(template: Template, changes: Sequence[Change]) -> Iterator[str]:
+    """Settings alone publish no version: a surprise on AWS, too."""
+    by_id = {change.logical_id: change for change in changes}
+    for one in template.resources:
+        if one.kind != "AWS::Lambda::Version" or by_id[one.logical_id].action is not Action.KEEP:
+            continue
+        for name in references(dict(one.properties)):
+            function = by_id.get(name)
+            if function is not None and any(not each.name.startswith("Tags.") for each in function.differences):
+                yield (
+                    f"{name} changes, but no version is published, because {one.logical_id} is still the same: as on "
+                    "AWS, SAM publishes for new code only, unless AutoPublishAliasAllProperties is true."
+                )
 
 
 def walk(
