@@ -167,6 +167,7 @@ class Server:
             store.snapshots,
             resident_limit=resident_limit(),
             restore_limit_s=settings.restore_limit_s,
+            forks_ahead=settings.fork_ahead,
             renew=self._renew,
         )
         self.invoker = Invoker(

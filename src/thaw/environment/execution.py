@@ -11,7 +11,7 @@ from typing import Self
 from uuid import uuid4
 
 from thaw.environment import control, furnishing, log_format
-from thaw.environment.cloning import Cloned, CloneRequest, FillTmp, Thaw
+from thaw.environment.cloning import CloneRequest, FillTmp, Thaw
 from thaw.environment.failure import Exit
 from thaw.environment.invocation import Invocation, InvocationResult
 from thaw.environment.log_pipe import LogPipe

@@ -11,17 +11,18 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from thaw.catalog.configuration import Configuration
 from thaw.chunk import CHUNK_SIZE, Manifest
-from thaw.environment.cloning import CloneRequest
+from thaw.environment.cloning import CloneRequest, FillTmp
 from thaw.environment.execution import Environment
 from thaw.environment.furnishing import make_mounts
 from thaw.environment.pool import SandboxPool
 from thaw.environment.settings import FunctionSettings
 from thaw.errors import RestoreFailed, RestoreHookFailed, RestoreRefused, StoreError, ThawError
+from thaw.invoke.ahead import ForkedAhead
 from thaw.invoke.launching import Preparing
 from thaw.invoke.residents import Residents
 from thaw.observe.log_stream import LogStream
@@ -61,29 +62,53 @@ class StoredImage:
         await self.snapshots.read_pieces(self.manifest, put, pieces, arrived)
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A clone, and how it was forked."""
+
+    environment: Environment
+    thawing: _Thawing
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it can still begin."""
+        return self.environment.waiting
+
+    async def close(self) -> None:
+        """Ends it."""
+        await self.environment.close()
+
+
 @dataclass(slots=True)
 class ResidentSnapshot:
     """A snapshot on this worker: what clones are made from, and the image of its /tmp."""
 
     resident: Resident
     disk: bytes
+    ahead: ForkedAhead[Begun] = field(default_factory=ForkedAhead)
 
     @property
     def size(self) -> int:
         """Bytes of memory that it takes."""
         return self.resident.size + len(self.disk)
 
-    def fill_tmp(self, folder: int) -> None:
-        """Puts the files of the snapshot into a clone's /tmp."""
+    @property
+    def tmp(self) -> FillTmp | None:
+        """Puts the files of the snapshot into a clone's /tmp; None where there are none."""
+        return self._fill_tmp if self.disk else None
+
+    def _fill_tmp(self, folder: int) -> None:
         unpack_folder(self.disk, f"/proc/self/fd/{folder}")
 
     async def close(self) -> None:
-        """Ends the template; clones go on."""
+        """Ends the template, and a clone that waits for its call; other clones go on."""
+        await self.ahead.close()
         await self.resident.close()
 
 
 class Restoring:
-    """Makes clones. `renew(configuration)` asks for a new snapshot of a version whose snapshot cannot be used."""
+    """Makes clones. `renew(configuration)` asks for a new snapshot of a version whose snapshot cannot be used;
+    `forks_ahead` says whether a clone of each snapshot in use waits for its call."""
 
     def __init__(
         self,
@@ -93,6 +118,7 @@ class Restoring:
         *,
         resident_limit: int,
         restore_limit_s: float,
+        forks_ahead: bool = True,
         renew: Callable[[Configuration], None],
     ) -> None:
         self._preparing = preparing
@@ -100,6 +126,7 @@ class Restoring:
         self._snapshots = snapshots
         self._residents: Residents[ResidentSnapshot] = Residents(resident_limit)
         self._restore_limit_s = restore_limit_s
+        self._forks_ahead = forks_ahead
         self._renew = renew
         self._page_faults = PageFaultService()
         self._preparing_tasks: set[asyncio.Task[None]] = set()
@@ -135,17 +162,45 @@ class Restoring:
         frozen = resident.resident.template.facts["environment"]
         if frozen["runtime_version_arn"] != settings.runtime.version_arn:
             raise RestoreRefused(f"The runtime {settings.runtime.name} of this machine changed since it was taken.")
-        return await self._begin(resident, settings, request_id, log, _Thawing(resident.resident))
+        settings = _as_frozen(resident, settings)
+        begun = await self._begin(resident, settings, log)
+        environment = await self._restored(begun, request_id)
+        self._fork_ahead(resident, settings)
+        return environment
 
-    async def _begin(
-        self, resident: ResidentSnapshot, settings: FunctionSettings, request_id: str, log: LogStream, thawing: _Thawing
-    ) -> Environment:
-        """A clone in a sandbox, up to the point where it waits for an invocation."""
-        frozen = resident.resident.template.facts["environment"]
-        waits_in = frozen.get("waits_in", "restore/next")  # snapshots of earlier versions of Thaw do not say
-        settings = replace(settings, credentials_token=frozen["credentials_token"], waits_in=waits_in)
-        tmp = resident.fill_tmp if resident.disk else None
-        environment = await Environment.restore(await self._pool.take(), settings, log, thawing, tmp)
+    async def _begin(self, resident: ResidentSnapshot, settings: FunctionSettings, log: LogStream) -> Begun:
+        """A clone that runs: the one that waits for this call, or one that is forked now."""
+        waiting = resident.ahead.take(lambda clone: clone.environment.settings == settings)
+        if waiting is None:
+            return await self._fork(resident, settings, log, _Thawing(resident.resident))
+        try:
+            waiting.environment.begin(log)
+        except BaseException:
+            await waiting.close()
+            raise
+        return waiting
+
+    async def _fork(
+        self, resident: ResidentSnapshot, settings: FunctionSettings, log: LogStream, thawing: _Thawing
+    ) -> Begun:
+        sandbox = await self._pool.take()
+        return Begun(await Environment.restore(sandbox, settings, log, thawing, resident.tmp), thawing)
+
+    def _fork_ahead(self, resident: ResidentSnapshot, settings: FunctionSettings) -> None:
+        if self._forks_ahead:
+            resident.ahead.renew(lambda: self._forked_ahead(resident, settings))
+
+    async def _forked_ahead(self, resident: ResidentSnapshot, settings: FunctionSettings) -> Begun | None:
+        """None as long as pages are still missing: what first calls touch is to be learnt from calls."""
+        if not resident.resident.complete:
+            return None
+        thawing = _Thawing(resident.resident, ahead=True)
+        sandbox = await self._pool.take()
+        return Begun(await Environment.fork_ahead(sandbox, settings, thawing, resident.tmp), thawing)
+
+    async def _restored(self, begun: Begun, request_id: str) -> Environment:
+        """Up to the point where it waits for an invocation."""
+        environment, thawing = begun.environment, begun.thawing
         try:
             await environment.restored(self._restore_limit_s, request_id)
         except RestoreHookFailed:
@@ -192,7 +247,9 @@ class Restoring:
     async def _observe(self, rehearsal: ResidentSnapshot, settings: FunctionSettings) -> Observed:
         log = LogStream(None, settings.log_group, settings.version)
         thawing = _Thawing(rehearsal.resident, record=True)
-        environment = await self._begin(rehearsal, settings, "", log, thawing)
+        environment = await self._restored(
+            await self._fork(rehearsal, _as_frozen(rehearsal, settings), log, thawing), request_id=""
+        )
         try:
             return await thawing.observed()
         finally:
@@ -231,7 +288,9 @@ class Restoring:
         )
         if "refined_pieces" not in manifest.facts:
             resident.on_refined = lambda pieces: self._in_background(self._refine(configuration, manifest, pieces))
-        return ResidentSnapshot(resident, disk)
+        snapshot = ResidentSnapshot(resident, disk)
+        resident.on_complete = lambda: self._fork_ahead(snapshot, _as_frozen(snapshot, settings))
+        return snapshot
 
     async def _refine(self, configuration: Configuration, manifest: Manifest, pieces: list[int]) -> None:
         """Notes which further pieces the first calls touched: the next load fetches them first."""
@@ -255,8 +314,8 @@ class Restoring:
         assert key is not None, "it was just taken"
         try:
             settings = await self._preparing.settings(configuration, "snap-start")
-            async with self._residents.hold(key, lambda: self._load(configuration, settings)):
-                return
+            async with self._residents.hold(key, lambda: self._load(configuration, settings)) as resident:
+                self._fork_ahead(resident, _as_frozen(resident, settings))
         except ThawError as error:
             logger.warning("the new snapshot of %s could not be loaded: %s", configuration.qualified_arn, error)
 
@@ -276,14 +335,15 @@ class Restoring:
 class _Thawing:
     """Asks for one clone, and afterwards whether it ever became the function, and what it touched."""
 
-    def __init__(self, resident: Resident, *, record: bool = False) -> None:
+    def __init__(self, resident: Resident, *, record: bool = False, ahead: bool = False) -> None:
         self._resident = resident
         self._record = record
+        self._ahead = ahead
         self._cloned: Cloned | None = None
         self._number = 0
 
     async def __call__(self, request: CloneRequest) -> Cloned:
-        self._cloned, self._number = await self._resident.clone(request, record=self._record)
+        self._cloned, self._number = await self._resident.clone(request, record=self._record, ahead=self._ahead)
         return self._cloned
 
     def failure(self) -> RestoreFailed | None:
@@ -294,6 +354,13 @@ class _Thawing:
         """Which pages the clone touched and wrote."""
         assert self._cloned is not None, "it was thawed"
         return await self._resident.observed(self._cloned, self._number)
+
+
+def _as_frozen(resident: ResidentSnapshot, settings: FunctionSettings) -> FunctionSettings:
+    """With what a clone keeps from the process that was frozen."""
+    frozen = resident.resident.template.facts["environment"]
+    waits_in = frozen.get("waits_in", "restore/next")  # snapshots of earlier versions of Thaw do not say
+    return replace(settings, credentials_token=frozen["credentials_token"], waits_in=waits_in)
 
 
 def _template_places(settings: FunctionSettings) -> Sequence[tuple[str, int]]:

@@ -55,6 +55,7 @@ struct attachment {
 #define CLONE_HAS_CGROUP 1
 #define CLONE_IS_LAZY 2 /* memory that the template lacks is served by the owner of the clone's userfaultfd */
 #define CLONE_IS_WATCHED 4 /* a lazy clone whose first write to each page is told, too */
+#define CLONE_IS_AHEAD 8 /* of its call: waits, before it is the function, until its runtime connection can be read */
 
 struct portion {
 	u64 offset;

@@ -10,6 +10,7 @@
 #include "plan.h"
 #include "roles.h"
 
+#define SYS_POLL 7
 #define SYS_IOCTL 16
 #define SYS_PREAD64 17
 #define SYS_USERFAULTFD 323
@@ -30,6 +31,8 @@
 #define FUTEX_WAKE_PRIVATE 129
 #define SYS_LSEEK 8
 #define SEEK_END 2
+#define POLLIN 1
+#define EINTR 4
 #define EAGAIN 11
 #define EINVAL 22
 #define ENOEXEC 8
@@ -316,6 +319,18 @@ static void await_missing_pages(i32 pid, u32 flags)
 
 /* ---- the clone ---- */
 
+/* A clone that was made ahead of its call. Up to here it has pages and namespaces; from here on time counts for it. */
+static void await_call(void)
+{
+	struct {
+		i32 descriptor;
+		u16 events, happened;
+	} connection = {kept(KEPT_CONNECTION), POLLIN, 0};
+
+	while (SYS3(SYS_POLL, &connection, 1, -1) == -EINTR)
+		;
+}
+
 __attribute__((noreturn)) static void sigreturn(u64 stack)
 {
 	__asm__ volatile("mov %0, %%rsp\n\tmov $15, %%eax\n\tsyscall" : : "r"(stack) : "memory");
@@ -390,6 +405,8 @@ __attribute__((noreturn)) static void become_function(i32 pid, u32 flags)
 	if (flags & CLONE_IS_LAZY)
 		await_missing_pages(pid, flags);
 	copy_expected();
+	if (flags & CLONE_IS_AHEAD)
+		await_call();
 	execute(&plan->enter, pid);
 	if (plan->tid_address)
 		*(i32 *)plan->tid_address = pid;

@@ -71,6 +71,8 @@ class Resident:
         self.template = template
         self.on_refined: Callable[[list[int]], None] | None = None
         """Called once with the pieces that the first calls touched although no rehearsal had."""
+        self.on_complete: Callable[[], None] = lambda: None
+        """Called once when the rest of the image is in the template, where it was not from the beginning."""
         self._arrival = arrival
         self._page_faults = page_faults
         self._image = 0
@@ -247,6 +249,7 @@ class Resident:
             except RestoreFailed:
                 return  # the template has ended, which whoever asks for a clone is told
         self._complete = True
+        self.on_complete()
 
     def _fetched(self, task: asyncio.Future[None]) -> None:
         """A piece that cannot be had ends everything that may wait for it; nobody ever runs on a wrong page."""
@@ -268,8 +271,13 @@ class Resident:
         lazy = not self._complete
         return self.template.alive and not (lazy and (self._page_faults is None or not self._page_faults.alive))
 
-    async def clone(self, request: Request, *, record: bool = False) -> tuple[Cloned, int]:
-        """A clone, and its number for `touched` (0 where it lacks nothing).
+    @property
+    def complete(self) -> bool:
+        """Whether clones lack nothing: no page of theirs is ever late."""
+        return self._complete
+
+    async def clone(self, request: Request, *, record: bool = False, ahead: bool = False) -> tuple[Cloned, int]:
+        """A clone, and its number for `touched` (0 where it lacks nothing); for `ahead` see `Template.clone`.
 
         Raises:
             RestoreFailed: the template or the page-fault server is gone, or could not fork into the sandbox.
@@ -277,8 +285,8 @@ class Resident:
         if not self.usable:
             raise RestoreFailed("What serves this snapshot ended: it is loaded again.", step="page-fault server")
         if self._complete:
-            return await self.template.clone(request), 0
-        cloned = await self.template.clone(request, lazy=True, watched=record)
+            return await self.template.clone(request, ahead=ahead), 0
+        cloned = await self.template.clone(request, lazy=True, watched=record, ahead=ahead)
         if cloned.faults < 0:
             return cloned, 0
         assert self._page_faults is not None

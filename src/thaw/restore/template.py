@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 _CONTROL_FD, _MOUNTS_FD = 3, 4
 _ATTACH, _LOAD, _CLONE, _FILL, _SETTLE, _EXPECT, _PLACED = 1, 4, 5, 6, 7, 8, 9
 _FAILED, _LOADED, _CLONED, _BROKEN, _FILLED, _SETTLED, _LAZY = 19, 20, 21, 23, 24, 25, 26
-_HAS_CGROUP, _IS_LAZY, _IS_WATCHED = 1, 2, 4
+_HAS_CGROUP, _IS_LAZY, _IS_WATCHED, _IS_AHEAD = 1, 2, 4, 8
 _PACKET_LIMIT: Final = 65536
 _EXPECTED_LIMIT: Final = 4000
 _HEADER = struct.Struct("<II")
@@ -245,9 +245,12 @@ class Template:
         """Whether it can make clones."""
         return not self._gone.done()
 
-    async def clone(self, request: Request, *, lazy: bool = False, watched: bool = False) -> Cloned:
+    async def clone(
+        self, request: Request, *, lazy: bool = False, watched: bool = False, ahead: bool = False
+    ) -> Cloned:
         """Put a clone into a sandbox; a `lazy` one gets what the template lacks from whoever serves its userfaultfd,
-        who is told of its first write to each page, too, if it is `watched`.
+        who is told of its first write to each page, too, if it is `watched`. One made `ahead` of its call waits until
+        there is something to read on its runtime connection.
 
         Raises:
             RestoreFailed: the template is gone or could not fork into the sandbox.
@@ -258,6 +261,7 @@ class Template:
             (0 if request.cgroup_fd is None else _HAS_CGROUP)
             | (_IS_LAZY if lazy else 0)
             | (_IS_WATCHED if watched else 0)
+            | (_IS_AHEAD if ahead else 0)
         )
         body = _PROCESS.pack(request.uid, request.gid, number, flags, filters, 0, 0, 0) + request.seccomp_filter
         descriptors = [request.sandbox_pidfd, request.connection_fd, request.log_fd]
