@@ -28,7 +28,7 @@ int main(void)
 	PLACE(process, uid); PLACE(process, gid); PLACE(process, pid); PLACE(process, flags);
 	PLACE(process, filter_count); PLACE(process, rlimit_count); PLACE(process, argc); PLACE(process, envc);
 	PLACE(resource_limit, resource); PLACE(resource_limit, soft); PLACE(resource_limit, hard);
-	PLACE(failure, error); PLACE(failure, pid); PLACE(failure, step);
+	PLACE(failure, error); PLACE(failure, ticket); PLACE(failure, step);
 	return 0;
 }
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from thaw import native
-from thaw.snapshot import plan, program
+from thaw.snapshot import plan, program, tree
 from thaw.snapshot.image import Extent
 from thaw.snapshot.program import Variable
 
@@ -20,17 +20,20 @@ FIELDS = {
     "plan_header": (
         "magic", "version", "header_size", "size", "descriptor_base", "special_count", "special", "thread_address",
         "thread_count", "tid_address", "parameters_address", "extent_address", "extent_count", "lazy_address",
-        "lazy_count", "build", "settle", "enter", "surrender",
+        "lazy_count", "build", "settle", "enter", "surrender", "share", "relative_address", "relative_count", "go_between",
+        "reserved",
     ),
     "step": ("number", "flags", "loads", "label", "result", "args"),
     "thread": ("tid", "reserved", "frame", "program"),
     "extent": ("address", "size", "offset"),
+    "relative": ("pid", "parent", "exit_signal", "status", "group", "flags", "plan", "size"),
     "parameters": ("uid", "gid", "filter_count", "pid", "filter"),
 }  # fmt: skip
 CONSTANTS = (
     "PLAN_MAGIC", "PLAN_VERSION", "RESTORER_ADDRESS", "PLAN_ADDRESS", "RESERVED_END", "ADDRESS_END", "SPECIAL_LIMIT",
     "THREAD_LIMIT", "STEP_OPTIONAL", "STEP_RESULT_IS_ARG0", "STEP_RESULT_IS_ARG2", "KEPT_CONTROL", "KEPT_MEMORY",
-    "KEPT_SANDBOX", "KEPT_CONNECTION", "KEPT_LOG", "KEPT_CGROUP", "KEPT_COUNT",
+    "KEPT_SANDBOX", "KEPT_CONNECTION", "KEPT_LOG", "KEPT_CGROUP", "KEPT_COUNT", "RELATIVE_LIMIT", "ADOPTER",
+    "RELATIVE_HAS_ENDED", "RELATIVE_LEADS_SESSION", "RELATIVE_LEADS_GROUP", "RELATIVE_IS_LATE",
 )  # fmt: skip
 Layout = dict[str, dict[str, tuple[int, int]]]
 
@@ -76,6 +79,7 @@ def documented(heading: str) -> tuple[int, dict[str, tuple[int, int]]]:
         ("Step", "step"),
         ("Thread", "thread"),
         ("Extent", "extent"),
+        ("Relative", "relative"),
         ("Parameters", "parameters"),
     ],
 )
@@ -102,6 +106,9 @@ def test_python_has_the_constants_of_the_header(compiled: Layout) -> None:
         "STEP_RESULT_IS_ARG0": program.RESULT_IS_ARG0, "STEP_RESULT_IS_ARG2": program.RESULT_IS_ARG2,
         "KEPT_CONTROL": kept.control, "KEPT_MEMORY": kept.memory, "KEPT_SANDBOX": 2, "KEPT_CONNECTION": kept.connection,
         "KEPT_LOG": kept.log, "KEPT_CGROUP": 5, "KEPT_COUNT": kept.scratch(),
+        "RELATIVE_LIMIT": plan.RELATIVE_LIMIT, "ADOPTER": tree.ADOPTER, "RELATIVE_HAS_ENDED": tree.HAS_ENDED,
+        "RELATIVE_LEADS_SESSION": tree.LEADS_SESSION, "RELATIVE_LEADS_GROUP": tree.LEADS_GROUP,
+        "RELATIVE_IS_LATE": tree.IS_LATE,
     }  # fmt: skip
     assert compiled["struct"]["plan_header"][1] == plan.HEADER_SIZE
     assert compiled["struct"]["step"][1] == program.STEP_SIZE
@@ -116,7 +123,7 @@ def test_a_written_plan_reads_as_the_header_says(compiled: Layout) -> None:
 
     header = {name: number("plan_header", name) for name in FIELDS["plan_header"][:6]}
     assert header == {
-        "magic": plan.MAGIC, "version": 1, "header_size": plan.HEADER_SIZE, "size": len(data), "descriptor_base": 70,
+        "magic": plan.MAGIC, "version": 2, "header_size": plan.HEADER_SIZE, "size": len(data), "descriptor_base": 70,
         "special_count": 2,
     }  # fmt: skip
     assert struct.unpack_from("=4Q", data, compiled["plan_header"]["special"][0]) == (0x1000, 0x2000, 0x3000, 0x4000)

@@ -106,12 +106,35 @@ FOUND: dict[str, Any] = {
     "limits": [[[200, 1000], [0, 0], [1 << 20, 2 << 20]], "/tmp/work", 3, "42", 9, "0o100640"],
     "process_controls": [1, 1, 90_000, [70_000, True], 1],
     "subprocesses": [True, 3, 0, True, 0, False],
+    # Process trees
+    "child_pipes": [True, True, [["2", "first", "/tmp"], ["3", "first", "/tmp"]], True, None, "", 7, 5, True, False],
+    "process_pool": [True, True, True, [True, True], [0, 0]],
+    "child_threads": [["a", "b", "sleeper"], True, "WORD", True, 0, 0],
+    "shared_between": ["firstabc", "tsrif", "niaga", 42, "againdef", "ghi", "childnal", 21, False, -15],
+    "process_groups": [True, True, True, True, True, True, [15, 15]],
+    "child_resources": [[10], "0o27", [99, 1000], "EAGAIN", [[True, 1]], ["USR1"], 12, True, "renamed", "sealed"],
 }  # fmt: skip
 
 REFUSED = {
-    "refused_child": (
-        "The function has a child process 'sleep', and process trees cannot be frozen yet: "
+    "refused_stopped_child": (
+        "Child process N ('sleep') is stopped by a signal, which cannot be frozen: "
+        f"let it go on, or end it, {HOOK}."
+    ),
+    "refused_leaderless_group": (
+        "Child process N ('sleep') is in process group N, whose leader has ended, so it cannot be frozen: "
         f"end it, and wait for it, {HOOK}."
+    ),
+    "refused_shared_memory": (
+        f"Child process N ({Path(harness.interpreter()[1][0]).name[:15]!r}) shares its memory with its parent, "
+        f"which cannot be frozen: end it, and wait for it, {HOOK}."
+    ),
+    "refused_in_child": (
+        "Descriptor 40 of child process N ('sleep') is a handle of another process (anon_inode:[pidfd]), "
+        f"which cannot be frozen: close it {HOOK}."
+    ),
+    "refused_memory_in_child": (
+        "Child process N ('elsewhere') has memory at 0x210000000000, where Thaw restores snapshots from: "
+        "let the kernel choose the address."
     ),
     "refused_process_handle": (
         "Descriptor 40 is a handle of another process (anon_inode:[pidfd]), which cannot be frozen: "
@@ -168,7 +191,8 @@ async def test_comes_back_in_each_of_three_clones(program: str, tmp_path: Path) 
 async def test_what_has_no_way_back_is_refused_with_a_sentence(program: str, tmp_path: Path) -> None:
     with pytest.raises(NotFreezable) as refusal:
         await harness.round_trip(program, tmp_path)
-    assert re.sub(r"socket:\[\d+\]", "socket:[N]", str(refusal.value)) == REFUSED[program]
+    sentence = re.sub(r"socket:\[\d+\]", "socket:[N]", str(refusal.value))
+    assert re.sub(r"(process|group) \d+", r"\1 N", sentence) == REFUSED[program]
 
 
 async def test_no_two_clones_draw_the_same_randomness(tmp_path: Path) -> None:

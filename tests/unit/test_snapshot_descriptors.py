@@ -125,7 +125,7 @@ def test_an_empty_datagram_is_a_message_and_the_end_of_a_stream_is_none() -> Non
 
 
 def _open_file(view: socket.socket) -> unix_sockets.OpenFile:
-    return unix_sockets.OpenFile("socket:[1]", 0, 0, "", view.fileno(), {view.fileno(): True})
+    return unix_sockets.OpenFile("socket:[1]", 0, 0, "", view.fileno(), os.getpid(), "", {view.fileno(): True})
 
 
 def test_descriptors_of_one_open_file_are_found_together(tmp_path: Path) -> None:
@@ -133,12 +133,12 @@ def test_descriptors_of_one_open_file_are_found_together(tmp_path: Path) -> None
         copy = os.dup(file.fileno())
         os.set_inheritable(copy, True)
         with DescriptorTable(os.getpid()) as table:
-            found, apart = table.holder(copy), table.holder(other.fileno())
+            found, apart = table.holder(os.getpid(), copy), table.holder(os.getpid(), other.fileno())
             assert found is not None
             assert apart is not None
             assert found.numbers == {file.fileno(): True, copy: False}
             assert list(apart.numbers) == [other.fileno()]
             assert (found.flags & 3, apart.flags & 3) == (os.O_WRONLY, os.O_RDONLY)
             assert re.fullmatch(rf"{re.escape(str(tmp_path))}/file", found.link)
-            assert table.holder(99_999) is None
+            assert table.holder(os.getpid(), 99_999) is None
         os.close(copy)

@@ -27,7 +27,7 @@ _COPIED_FILES = ("ld.so.cache", "services", "protocols", "mime.types", "gai.conf
 # Certificates, and where distributions keep the targets of links under /usr.
 _SHOWN_FOLDERS = ("ssl/certs", "pki/tls", "pki/ca-trust", "alternatives", "java-*-openjdk", "fonts")
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
-_DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+_DEVICE_LINKS = {"fd": "/proc/self/fd", "shm": "/tmp", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
 
 def build_template() -> int:

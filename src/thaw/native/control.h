@@ -35,7 +35,7 @@ enum control_kind {
 	CONTROL_LOADED = 20,
 	CONTROL_FILLED = 24,
 	CONTROL_SETTLED = 25,
-	CONTROL_LAZY = 26, /* i32 the clone's number in its sandbox; descriptor: its userfaultfd */
+	CONTROL_LAZY = 26, /* i32 the clone's ticket; descriptor: its userfaultfd */
 	CONTROL_CLONED = 21, /* i32 pid in the template's namespace; descriptor: pidfd */
 	CONTROL_BROKEN = 23, /* struct failure: a clone ended before it was the function; also after its CLONED */
 	/* from a sandbox */
@@ -71,7 +71,7 @@ struct process {
 	u32 flags;
 	u32 filter_count;
 	u32 rlimit_count;
-	u32 argc;
+	u32 argc; /* CLONE: its ticket, not 0, by which LAZY and BROKEN name it; a number may be another clone's, too */
 	u32 envc;
 };
 
@@ -84,7 +84,7 @@ struct resource_limit {
 
 struct failure {
 	i32 error;     /* errno, positive; 0 where there is none */
-	i32 pid;       /* CLONE: the clone's number in its sandbox; else 0 */
+	i32 ticket;    /* the clone's; 0 where it is about none */
 	char step[120]; /* the system call or the part of the plan, NUL-terminated */
 };
 

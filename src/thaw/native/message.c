@@ -88,12 +88,12 @@ i64 message_send(int control, u32 kind, const void *body, u32 size, const i32 *d
 	return SYS3(SYS_SENDMSG, control, &header, MSG_NOSIGNAL);
 }
 
-__attribute__((noreturn)) void fail(int control, i32 pid, const char *step, i64 error)
+__attribute__((noreturn)) void fail(int control, i32 ticket, const char *step, i64 error)
 {
-	struct failure failure = {(i32)-error, pid, {0}};
+	struct failure failure = {(i32)-error, ticket, {0}};
 
 	text_copy(failure.step, step, sizeof failure.step);
-	message_send(control, pid ? CONTROL_BROKEN : CONTROL_FAILED, &failure, sizeof failure, 0, 0);
+	message_send(control, ticket ? CONTROL_BROKEN : CONTROL_FAILED, &failure, sizeof failure, 0, 0);
 	for (;;)
 		SYS1(SYS_EXIT_GROUP, 99);
 }

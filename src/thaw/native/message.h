@@ -15,7 +15,7 @@ struct message {
 /* 1: a message; 0: the other side is gone; negative: errno. The body lies in static memory until the next call. */
 i64 message_receive(int control, struct message *message);
 i64 message_send(int control, u32 kind, const void *body, u32 size, const i32 *descriptors, u32 count);
-/* Tells the other side what failed, and ends the process; pid is a clone's number in its sandbox, else 0. */
-__attribute__((noreturn)) void fail(int control, i32 pid, const char *step, i64 error);
+/* Tells the other side what failed, and ends the process; ticket is a clone's, else 0. */
+__attribute__((noreturn)) void fail(int control, i32 ticket, const char *step, i64 error);
 
 #endif

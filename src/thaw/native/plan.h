@@ -11,7 +11,7 @@
 #include "syscall.h"
 
 #define PLAN_MAGIC 0x4e414c5057414854UL /* "THAWPLAN" */
-#define PLAN_VERSION 1
+#define PLAN_VERSION 2
 #define RESTORER_ADDRESS 0x200000000000UL
 #define PLAN_ADDRESS 0x210000000000UL
 #define SCRATCH_ADDRESS 0x220000000000UL /* where the special mappings wait while everything else is unmapped */
@@ -19,6 +19,7 @@
 #define ADDRESS_END 0x7ffffffff000UL     /* end of user addresses with four-level page tables */
 #define SPECIAL_LIMIT 8
 #define THREAD_LIMIT 1024
+#define RELATIVE_LIMIT 1024
 
 /* A step's flags */
 #define STEP_OPTIONAL 1     /* failure is not an error */
@@ -65,6 +66,26 @@ struct thread {
 	struct program program;
 };
 
+/* Another process of the function's tree: forked by its parent, so that it is its child, when what the tree shares is in
+ * place. Its own plan takes the place of the first one's. Parents come before their children. */
+struct relative {
+	i32 pid;         /* in the sandbox, as when it was frozen */
+	i32 parent;      /* ADOPTER: PID 1 of the sandbox */
+	i32 exit_signal; /* what its parent gets when it ends */
+	i32 status;      /* RELATIVE_HAS_ENDED: wait status */
+	i32 group;       /* process group to join, when all processes are there; 0: the one that it is born into */
+	u32 flags;
+	u64 plan;        /* address, a multiple of the page size; 0: it has ended */
+	u64 size;        /* bytes of its plan, a multiple of the page size */
+};
+
+#define ADOPTER 1
+/* A relative's flags */
+#define RELATIVE_HAS_ENDED 1     /* its parent has not waited for it yet */
+#define RELATIVE_LEADS_SESSION 2
+#define RELATIVE_LEADS_GROUP 4
+#define RELATIVE_IS_LATE 8       /* born after its parent began a session */
+
 /* What the template fills in for each clone. */
 struct parameters {
 	u32 uid;
@@ -105,6 +126,11 @@ struct plan_header {
 	struct program settle;    /* in the template, when it is filled: protections */
 	struct program enter;     /* in the clone, privileged: descriptors, late mappings, timers, limits */
 	struct program surrender; /* in the clone, last: privileges; ends with the system call filter */
+	struct program share;     /* in a tree's first process, before the others are forked: what they share */
+	u64 relative_address;     /* struct relative[]: the tree's other processes; none in a plan of one of them */
+	u64 relative_count;
+	i32 go_between; /* a number that no process of the tree has: for parents that end before their children begin */
+	u32 reserved;
 };
 
 #endif

@@ -14,7 +14,6 @@
 #define SYS_LISTEN 50
 #define SYS_SETSOCKOPT 54
 #define SYS_EXECVE 59
-#define SYS_WAIT4 61
 #define SYS_FCNTL 72
 #define SYS_CHDIR 80
 #define SYS_SETGROUPS 116

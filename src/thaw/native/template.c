@@ -7,8 +7,8 @@
 #include "freestanding.h"
 #include "message.h"
 #include "numbers.h"
-#include "plan.h"
 #include "roles.h"
+#include "template.h"
 
 #define SYS_POLL 7
 #define SYS_IOCTL 16
@@ -45,20 +45,29 @@
 #define THREAD_STACK 2048
 
 static const u64 every_signal = ~0UL;
-static struct plan_header *plan;
+struct plan_header *plan;
 static int control = CONTROL_FD;
 static u64 missing; /* bytes of the extents that have not been filled */
 static int settled;
+static i32 ticket; /* of the clone at hand; 0 in the template itself */
 static struct range expected[EXPECTED_LIMIT]; /* what clones write soon */
 static u32 expected_count;
 static u32 arrived;  /* threads of the clone that are ready */
 static u32 released; /* 1 when all of them may go */
 static u8 thread_stacks[THREAD_LIMIT][THREAD_STACK] __attribute__((aligned(64)));
 
+/* In a template: it ends. In a clone: the clone does. */
+__attribute__((noreturn)) void give_up(const char *step, i64 error)
+{
+	if (ticket)
+		end_tree();
+	fail(control, ticket, step, error);
+}
+
 static i64 must(i64 result, const char *step)
 {
 	if (failed(result))
-		fail(control, 0, step, result);
+		give_up(step, result);
 	return result;
 }
 
@@ -97,7 +106,7 @@ static void leave_file(const u64 *auxiliary)
 }
 
 /* Moves the kernel's mappings by a distance; one call each, because older kernels move one mapping at a time. */
-static void move_special(u64 from_vdso, u64 to_vdso)
+void move_special(u64 from_vdso, u64 to_vdso)
 {
 	u64 vdso = plan->special[plan->special_count - 1].address;
 
@@ -110,7 +119,7 @@ static void move_special(u64 from_vdso, u64 to_vdso)
 	}
 }
 
-static void empty_address_space(void)
+void empty_address_space(void)
 {
 	must(SYS2(SYS_MUNMAP, PAGE, RESTORER_ADDRESS - PAGE), "munmap");
 	must(SYS2(SYS_MUNMAP, RESERVED_END, ADDRESS_END - RESERVED_END), "munmap");
@@ -133,7 +142,7 @@ static int disappoints(const struct step *step, i64 result)
 	       (step->flags & STEP_RESULT_IS_ARG2 && (u64)result != step->args[2]);
 }
 
-static void execute(const struct program *program, i32 pid)
+void execute(const struct program *program)
 {
 	const struct step *step = (const struct step *)program->address;
 
@@ -142,8 +151,8 @@ static void execute(const struct program *program, i32 pid)
 				      argument(step, 4), argument(step, 5));
 
 		if (disappoints(step, result))
-			fail(control, pid, step->label ? (const char *)(PLAN_ADDRESS + step->label) : "a step of the plan",
-			     failed(result) ? result : -EINVAL);
+			give_up(step->label ? (const char *)(PLAN_ADDRESS + step->label) : "a step of the plan",
+				failed(result) ? result : -EINVAL);
 		if (step->result)
 			*(i32 *)step->result = (i32)result;
 	}
@@ -167,7 +176,8 @@ static void map_plan(i32 descriptor)
 	plan = (struct plan_header *)PLAN_ADDRESS;
 	if (plan->magic != PLAN_MAGIC || plan->version != PLAN_VERSION || plan->header_size != sizeof *plan || plan->size != (u64)size)
 		fail(control, 0, "the restore plan, which has another version or length", -ENOEXEC);
-	if (plan->special_count < 1 || plan->special_count > SPECIAL_LIMIT || plan->thread_count < 1 || plan->thread_count > THREAD_LIMIT)
+	if (plan->special_count < 1 || plan->special_count > SPECIAL_LIMIT || plan->thread_count < 1 ||
+	    plan->thread_count > THREAD_LIMIT || plan->relative_count > RELATIVE_LIMIT)
 		fail(control, 0, "the restore plan, whose counts are out of bounds", -ENOEXEC);
 }
 
@@ -197,7 +207,7 @@ static void load(const struct message *message, u64 own_vdso)
 	SYS2(SYS_CLOSE_RANGE, kept(KEPT_SANDBOX), ~0U);
 	move_special(own_vdso, waiting);
 	empty_address_space();
-	execute(&plan->build, 0);
+	execute(&plan->build);
 	move_special(waiting, vdso);
 	missing = extent_bytes();
 	must(message_send(control, CONTROL_LOADED, 0, 0, 0, 0), "sending LOADED");
@@ -218,7 +228,7 @@ static struct portion overlap(const struct extent *extent, const struct portion 
 	return (struct portion){first, last > first ? last - first : 0};
 }
 
-static void read_image(const struct extent *extent, const struct portion *part)
+void read_image(const struct extent *extent, const struct portion *part)
 {
 	u64 last = part->offset + part->size;
 
@@ -226,7 +236,7 @@ static void read_image(const struct extent *extent, const struct portion *part)
 		i64 done = SYS4(SYS_PREAD64, kept(KEPT_MEMORY), extent->address + (at - extent->offset), last - at, at);
 
 		if (done <= 0)
-			fail(control, 0, "reading the memory image", done ? done : -EINVAL);
+			give_up("reading the memory image", done ? done : -EINVAL);
 		at += (u64)done;
 	}
 }
@@ -257,7 +267,7 @@ static void note_placed(const struct message *message)
 
 static void settle(void)
 {
-	execute(&plan->settle, 0);
+	execute(&plan->settle);
 	settled = 1;
 	must(message_send(control, CONTROL_SETTLED, 0, 0, 0, 0), "sending SETTLED");
 }
@@ -291,29 +301,22 @@ struct uffd_register {
 	u64 mode, ioctls;
 };
 
-static i64 expect(i64 result, i32 pid, const char *step)
-{
-	if (failed(result))
-		fail(control, pid, step, result);
-	return result;
-}
-
 /* Before anything of the function runs, and before the template's descriptors go: hand out the clone's userfaultfd.
  * The message keeps it open while it is under way, so there is no moment in which nobody answers for missing pages. */
-static void await_missing_pages(i32 pid, u32 flags)
+static void await_missing_pages(u32 flags)
 {
 	const struct range *range = (const struct range *)plan->lazy_address;
 	struct uffd_api api = {UFFD_API, UFFD_FEATURES, 0};
-	i32 faults = (i32)expect(SYS1(SYS_USERFAULTFD, O_CLOEXEC | O_NONBLOCK), pid, "userfaultfd");
+	i32 faults = (i32)must(SYS1(SYS_USERFAULTFD, O_CLOEXEC | O_NONBLOCK), "userfaultfd");
 
-	expect(SYS3(SYS_IOCTL, faults, UFFDIO_API, &api), pid, "UFFDIO_API");
+	must(SYS3(SYS_IOCTL, faults, UFFDIO_API, &api), "UFFDIO_API");
 	for (u64 i = 0; i < plan->lazy_count; i++) {
 		u64 watch = flags & CLONE_IS_WATCHED ? UFFDIO_REGISTER_MODE_WP : 0;
 		struct uffd_register request = {range[i], UFFDIO_REGISTER_MODE_MISSING | watch, 0};
 
-		expect(SYS3(SYS_IOCTL, faults, UFFDIO_REGISTER, &request), pid, "UFFDIO_REGISTER");
+		must(SYS3(SYS_IOCTL, faults, UFFDIO_REGISTER, &request), "UFFDIO_REGISTER");
 	}
-	expect(message_send(control, CONTROL_LAZY, &pid, sizeof pid, &faults, 1), pid, "sending LAZY");
+	must(message_send(control, CONTROL_LAZY, &ticket, sizeof ticket, &faults, 1), "sending LAZY");
 	SYS1(SYS_CLOSE, faults);
 }
 
@@ -345,14 +348,14 @@ static void await_release(void)
 
 __attribute__((noreturn, used)) static void run_thread(const struct thread *thread)
 {
-	execute(&thread->program, ((const struct parameters *)plan->parameters_address)->pid);
+	execute(&thread->program);
 	__atomic_fetch_add(&arrived, 1, __ATOMIC_RELEASE);
 	SYS3(SYS_FUTEX, &arrived, FUTEX_WAKE_PRIVATE, 1);
 	await_release();
 	sigreturn(thread->frame);
 }
 
-static void start_thread(const struct thread *thread, u64 index, i32 pid)
+static void start_thread(const struct thread *thread, u64 index)
 {
 	i32 tid = thread->tid;
 	struct clone_arguments clone = {0};
@@ -375,16 +378,15 @@ static void start_thread(const struct thread *thread, u64 index, i32 pid)
 			 : "=a"(result)
 			 : "a"((i64)SYS_CLONE3), "D"(&clone), "S"(sizeof clone), "r"(subject)
 			 : "rcx", "r11", "memory");
-	if (failed(result))
-		fail(control, pid, "clone3 of a thread", result);
+	must(result, "clone3 of a thread");
 }
 
-static void start_threads(const struct thread *threads, i32 pid)
+static void start_threads(const struct thread *threads)
 {
 	u32 others = (u32)plan->thread_count - 1;
 
 	for (u64 i = 1; i <= others; i++)
-		start_thread(threads + i, i, pid);
+		start_thread(threads + i, i);
 	for (;;) {
 		u32 ready = __atomic_load_n(&arrived, __ATOMIC_ACQUIRE);
 
@@ -394,29 +396,35 @@ static void start_threads(const struct thread *threads, i32 pid)
 	}
 }
 
-__attribute__((noreturn)) static void become_function(i32 pid, u32 flags)
+__attribute__((noreturn)) void live(void)
 {
 	const struct thread *threads = (const struct thread *)plan->thread_address;
 
-	i64 entered = SYS2(SYS_SETNS, kept(KEPT_SANDBOX), CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET);
-
-	if (failed(entered))
-		fail(control, pid, "setns to the sandbox", entered);
-	if (flags & CLONE_IS_LAZY)
-		await_missing_pages(pid, flags);
-	copy_expected();
-	if (flags & CLONE_IS_AHEAD)
-		await_call();
-	execute(&plan->enter, pid);
+	execute(&plan->enter);
 	if (plan->tid_address)
-		*(i32 *)plan->tid_address = pid;
-	start_threads(threads, pid);
-	execute(&threads[0].program, pid);
-	execute(&plan->surrender, pid);
+		*(i32 *)plan->tid_address = ((const struct parameters *)plan->parameters_address)->pid;
+	start_threads(threads);
+	execute(&threads[0].program);
+	gather(STAGE_ENTERED);
+	execute(&plan->surrender);
+	gather(STAGE_READY);
 	__atomic_store_n(&released, 1, __ATOMIC_RELEASE);
 	if (plan->thread_count > 1)
 		SYS3(SYS_FUTEX, &released, FUTEX_WAKE_PRIVATE, THREAD_LIMIT);
 	sigreturn(threads[0].frame);
+}
+
+__attribute__((noreturn)) static void become_function(i32 pid, u32 flags)
+{
+	must(SYS2(SYS_SETNS, kept(KEPT_SANDBOX), CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET), "setns to the sandbox");
+	if (plan->relative_count) /* before anybody watches this memory, which the others do not keep */
+		begin_tree(pid);
+	if (flags & CLONE_IS_LAZY)
+		await_missing_pages(flags);
+	copy_expected();
+	if (flags & CLONE_IS_AHEAD)
+		await_call();
+	live();
 }
 
 static void take_parameters(const struct process *process)
@@ -428,6 +436,7 @@ static void take_parameters(const struct process *process)
 	parameters->pid = process->pid;
 	parameters->filter_count = process->filter_count;
 	parameters->filter = (u64)(process + 1);
+	ticket = (i32)process->argc;
 }
 
 static void drop_request(const struct process *process)
@@ -438,9 +447,9 @@ static void drop_request(const struct process *process)
 }
 
 /* A request that fails ends with a sentence to the server; the template goes on. */
-static void refuse(i32 pid, const char *step, i64 error)
+static void refuse(const char *step, i64 error)
 {
-	struct failure failure = {(i32)-error, pid, {0}};
+	struct failure failure = {(i32)-error, ticket, {0}};
 
 	text_copy(failure.step, step, sizeof failure.step);
 	message_send(control, CONTROL_FAILED, &failure, sizeof failure, 0, 0);
@@ -453,7 +462,7 @@ static void fork_clone(const struct process *process)
 	i64 result = SYS2(SYS_SETNS, kept(KEPT_SANDBOX), CLONE_NEWPID);
 
 	if (failed(result)) {
-		refuse(number, "setns to the sandbox's process numbers", result);
+		refuse("setns to the sandbox's process numbers", result);
 		return;
 	}
 	clone.flags = CLONE_PARENT | CLONE_PIDFD;
@@ -468,7 +477,7 @@ static void fork_clone(const struct process *process)
 	if (!result)
 		become_function(number, process->flags);
 	if (failed(result)) {
-		refuse(number, "clone3 of the clone", result);
+		refuse("clone3 of the clone", result);
 		return;
 	}
 	pid = (i32)result;
@@ -487,10 +496,11 @@ static void clone_function(const struct message *message)
 		keep(message->descriptors[i], KEPT_SANDBOX + i);
 	take_parameters(process);
 	if (!settled || (missing && !(process->flags & CLONE_IS_LAZY)))
-		refuse(process->pid, "a clone of a template that is not filled", -EAGAIN);
+		refuse("a clone of a template that is not filled", -EAGAIN);
 	else
 		fork_clone(process);
 	drop_request(process);
+	ticket = 0;
 }
 
 __attribute__((noreturn)) static void serve(u64 own_vdso)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import itertools
 import logging
 import os
 import random
@@ -75,19 +76,20 @@ class Request(Protocol):
 class Cloned:
     """A clone that runs: a child of this process, which has to reap it. `pidfd` belongs to the caller.
 
-    `number` is its process number inside the sandbox.
+    `number` is its process number inside the sandbox; `ticket` is what the template calls it.
     """
 
     pid: int
     pidfd: int
     number: int
+    ticket: int
     faults: int
     """A lazy clone's userfaultfd, which belongs to the caller; -1 where there is none."""
     template: Template
 
     def failure(self) -> RestoreFailed | None:
         """Why the clone ended before it was the function; None where it was. To be asked once it has ended."""
-        return self.template.failure_of(self.number)
+        return self.template.failure_of(self.ticket)
 
 
 class Template:
@@ -107,7 +109,8 @@ class Template:
         self._room = asyncio.Semaphore(_UNANSWERED_LIMIT)
         self._failures: dict[int, RestoreFailed] = {}
         self._lazy: dict[int, asyncio.Future[int]] = {}
-        """Of each lazy clone that is being made, by its number: its userfaultfd."""
+        """Of each lazy clone that is being made, by its ticket: its userfaultfd."""
+        self._tickets = itertools.count(1)
         self._writing = 0
         """Threads that write to its memory: it is not reaped meanwhile, so its number is nobody else's."""
         self._writes = threading.Lock()
@@ -263,40 +266,48 @@ class Template:
             | (_IS_WATCHED if watched else 0)
             | (_IS_AHEAD if ahead else 0)
         )
-        body = _PROCESS.pack(request.uid, request.gid, number, flags, filters, 0, 0, 0) + request.seccomp_filter
+        ticket = next(self._tickets)
+        body = _PROCESS.pack(request.uid, request.gid, number, flags, filters, 0, ticket, 0) + request.seccomp_filter
         descriptors = [request.sandbox_pidfd, request.connection_fd, request.log_fd]
         if request.cgroup_fd is not None:
             descriptors.append(request.cgroup_fd)
         async with self._room:
-            return await self._request(body, descriptors, number, lazy=lazy)
+            return await self._request(body, descriptors, number, ticket, lazy=lazy)
 
-    async def _request(self, body: bytes, descriptors: Sequence[int], number: int, *, lazy: bool) -> Cloned:
+    async def _request(
+        self, body: bytes, descriptors: Sequence[int], number: int, ticket: int, *, lazy: bool
+    ) -> Cloned:
         answer: asyncio.Future[tuple[int, int]] = self._loop.create_future()
         self._send(_CLONE, body, descriptors)
         self._waiting.append(answer)
         if lazy:
-            self._lazy[number] = self._loop.create_future()
+            self._lazy[ticket] = self._loop.create_future()
         try:
             async with asyncio.timeout(_CLONE_LIMIT_S):
                 pid, pidfd = await asyncio.shield(answer)
-                return Cloned(pid, pidfd, number, await self._lazy[number] if lazy else -1, self)
+                return Cloned(pid, pidfd, number, ticket, await self._lazy[ticket] if lazy else -1, self)
         except TimeoutError:
             self._kill()
             raise RestoreFailed("The template process does not answer.", step="clone") from None
         finally:
-            self._lazy.pop(number, None)
+            self._lazy.pop(ticket, None)
 
     def _choose_number(self) -> int:
-        """A number other than the frozen one: libraries that survive a fork notice it and draw fresh randomness."""
+        """A number other than the frozen one: libraries that survive a fork notice it and draw fresh randomness.
+
+        In a tree processes know each other by their numbers, so there it is the frozen one.
+        """
+        if self.facts.get("relatives"):
+            return int(self.facts["process_number"])
         while True:
             number = random.choice(_CLONE_NUMBERS)
             if number not in self._taken:
                 return number
 
-    def failure_of(self, number: int) -> RestoreFailed | None:
+    def failure_of(self, ticket: int) -> RestoreFailed | None:
         """What a clone said before it ended; see `Cloned.failure`."""
         self._readable()
-        return self._failures.pop(number, None)
+        return self._failures.pop(ticket, None)
 
     async def close(self) -> None:
         """End the process; its clones go on. Idempotent."""
@@ -341,29 +352,29 @@ class Template:
         elif kind == _LAZY:
             self._hand_out(_NUMBER.unpack_from(data, _HEADER.size)[0], descriptors[0])
         elif kind in (_FAILED, _BROKEN):
-            error, number, text = _FAILURE.unpack_from(data, _HEADER.size)
-            self._failed(kind, number, _sentence(text.split(b"\0", 1)[0].decode(errors="replace"), error))
+            error, ticket, text = _FAILURE.unpack_from(data, _HEADER.size)
+            self._failed(kind, ticket, _sentence(text.split(b"\0", 1)[0].decode(errors="replace"), error))
 
     def _answer(self, cloned: tuple[int, int]) -> None:
         waiting = self._waiting.popleft()
         if not waiting.done():
             waiting.set_result(cloned)
 
-    def _failed(self, kind: int, number: int, failure: RestoreFailed) -> None:
+    def _failed(self, kind: int, ticket: int, failure: RestoreFailed) -> None:
         _logger.warning("%s", failure)
         if kind == _BROKEN:
-            self._failures[number] = failure
-            self._hand_out(number, -1)
+            self._failures.setdefault(ticket, failure)  # the first of a tree tells why
+            self._hand_out(ticket, -1)
             return
-        answers: deque[asyncio.Future[Any]] = self._waiting if number else self._acknowledging
+        answers: deque[asyncio.Future[Any]] = self._waiting if ticket else self._acknowledging
         waiting = answers.popleft() if answers else None
         if waiting is not None and not waiting.done():
             waiting.set_exception(failure)
             waiting.exception()  # whoever waits gets it; where nobody does, asyncio need not warn
 
-    def _hand_out(self, number: int, faults: int) -> None:
+    def _hand_out(self, ticket: int, faults: int) -> None:
         """A lazy clone's userfaultfd has arrived, or (-1) never will."""
-        waiting = self._lazy.get(number)
+        waiting = self._lazy.get(ticket)
         if waiting is not None and not waiting.done():
             waiting.set_result(faults)
         elif faults >= 0:

@@ -5,36 +5,26 @@ from __future__ import annotations
 import os
 import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from thaw.errors import FreezeFailed, NotFreezable
+from thaw.errors import NotFreezable
 from thaw.snapshot.cpu import cpu_flags, vdso_digest
 from thaw.snapshot.descriptors import plan_descriptors
-from thaw.snapshot.descriptors.context import Context
+from thaw.snapshot.descriptors.context import Context, Place
 from thaw.snapshot.descriptors.table import DescriptorTable
 from thaw.snapshot.disk import pack_folder
 from thaw.snapshot.image import ImageWriter
-from thaw.snapshot.memory import MemoryPlanner, special_mappings
-from thaw.snapshot.plan import SPECIAL_LIMIT, THREAD_LIMIT, Kept, PlanContent, PlanWriter, Program
-from thaw.snapshot.process import Mapping, Status, children, read_mappings, read_status, read_text
-from thaw.snapshot.program import OPTIONAL, SYSTEM_CALLS
-from thaw.snapshot.ptrace import StoppedProcess
+from thaw.snapshot.plan import Kept, Relative
+from thaw.snapshot.process import read_status, read_text
+from thaw.snapshot.process_plan import ProcessPlan
 from thaw.snapshot.shared_files import NamelessFiles
-from thaw.snapshot.signals import plan_actions, plan_pending
 from thaw.snapshot.system_v import refuse_system_v
-from thaw.snapshot.threads import plan_thread, tid_address
-from thaw.snapshot.timers import plan_interval_timers, plan_posix_timers
+from thaw.snapshot.tree import Member, Tree, go_between, kinship, stop_tree
 
-_SYSCALL_INSTRUCTION: Final = b"\x0f\x05"
 _LOWEST_BASE: Final = 64  # descriptors that a template keeps begin here at least
-_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_DUMPABLE = 24, 38, 4
-_PR_GET_THP_DISABLE, _PR_SET_THP_DISABLE = 42, 41
-_PR_GET_CHILD_SUBREAPER, _PR_SET_CHILD_SUBREAPER = 37, 36
-_SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
-_MEMBARRIER_GET_REGISTRATIONS: Final = 1 << 9
-_ARCH_GET_XCOMP_PERM, _ARCH_REQ_XCOMP_PERM, _AMX = 0x1022, 0x1023, 18
-_RLIMITS: Final = range(16)
 _TMP: Final = "/tmp"
 
 
@@ -50,6 +40,8 @@ class FreezeTarget:
     """Local port of the runtime connection, which every clone gets anew; 0: there is none."""
     log: tuple[int, int] = (0, 0)
     """Device and inode of the pipe (or file) that is the function's log."""
+    repeated: Mapping[str, str] = field(default_factory=dict)
+    """Further connections that wait for an answer, by local port: what a clone asks its own Runtime API once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +56,23 @@ class Capture:
 
 
 def freeze(target: FreezeTarget) -> Capture:
-    """Stop the function's process and take everything that a clone needs; it is left stopped at its last instruction.
+    """Stop the function's processes and take everything that a clone needs; each is left stopped at its last
+    instruction.
 
-    Call it from one thread. The process goes on afterwards, but the caller ends it: it lives on only in its clones.
+    Call it from one thread. The processes go on afterwards, but the caller ends them: they live on only in clones.
 
     Raises:
-        NotFreezable: the process holds something that has no way back; the sentence names it.
-        FreezeFailed: the process ended, or may not be traced.
+        NotFreezable: a process holds something that has no way back; the sentence names it.
+        FreezeFailed: a process ended, or may not be traced.
     """
     begun = time.monotonic()
-    _refuse_children(target)
     refuse_system_v(target.pid)
     memory, clone_memory = os.memfd_create("thaw-memory-image"), os.memfd_create("thaw-clone-image")
     try:
-        with StoppedProcess(target.pid) as process, DescriptorTable(target.pid) as table:
-            plan, size, facts = _Freezer(target, process, table, memory, clone_memory).run()
+        with ExitStack() as stack:
+            tree = stop_tree(target.pid, target.sandbox_pid, stack)
+            table = stack.enter_context(DescriptorTable(*(process.pid for process in tree.processes)))
+            plan, size, facts = _Freezer(target, tree, table, memory, clone_memory).run()
             disk = pack_folder(f"/proc/{target.pid}/root{_TMP}")
     except BaseException:
         os.close(memory)
@@ -89,180 +83,122 @@ def freeze(target: FreezeTarget) -> Capture:
     return Capture(plan, memory, size, disk, facts)
 
 
-def _refuse_children(target: FreezeTarget) -> None:
-    found = children(target.pid)
-    if target.sandbox_pid:
-        found += [child for child in children(target.sandbox_pid) if child != target.pid]
-    for child in found:
-        name = read_text(f"/proc/{child}/comm").strip()
-        raise NotFreezable(
-            f"The function has a child process {name!r}, and process trees cannot be frozen yet: "
-            "end it, and wait for it, in a before-snapshot hook.",
-            resource="process",
-            number=read_status(child).numbers[-1],
-        )
-
-
-def _find_instruction(process: StoppedProcess, mappings: list[Mapping]) -> bytes:
-    """Find a `syscall` instruction in the vDSO; the vDSO's bytes."""
-    vdso = next((mapping for mapping in mappings if mapping.path == "[vdso]"), None)
-    if vdso is None:
-        raise FreezeFailed("The function's process has no vDSO, which Thaw needs: boot the kernel without vdso=0.")
-    data = process.read(vdso.start, vdso.size)
-    process.use_instruction(vdso.start + data.index(_SYSCALL_INSTRUCTION))
-    return data
-
-
 class _Freezer:
-    """One run of `freeze`: holds the programs while the planners fill them."""
+    """One run of `freeze`: holds the plans while the planners fill them."""
 
     def __init__(
-        self, target: FreezeTarget, process: StoppedProcess, table: DescriptorTable, memory: int, clone_memory: int
+        self, target: FreezeTarget, tree: Tree, table: DescriptorTable, memory: int, clone_memory: int
     ) -> None:
         self._target = target
-        self._process = process
+        self._tree = tree
         self._table = table
-        self._plan = PlanWriter()
-        self._build, self._settle, self._enter, self._surrender = (self._plan.program() for _ in range(4))
         self._kept = Kept(max(_LOWEST_BASE, table.highest + 1))
         self._image = ImageWriter(memory)
         self._clone_image = ImageWriter(clone_memory)
-        self._nameless = NamelessFiles(self._plan, self._clone_image, self._kept, self._enter)
+        self._plans: list[ProcessPlan] = []
+        """Of every process that lives, the function's first."""
 
     def run(self) -> tuple[bytes, int, dict[str, Any]]:
         """The plan, the bytes of the memory image, and the facts."""
-        process, plan = self._process, self._plan
-        mappings, status = read_mappings(process.pid), read_status(process.pid)
-        vdso = _find_instruction(process, mappings)
-        special = self._check_limits(mappings)
-        memory = self._plan_memory(mappings, status)
-        self._plan_process(status)
-        threads = [plan_thread(plan, process, thread) for thread in process.threads]
-        self._plan_surrender()
-        content = PlanContent(
-            kept=self._kept, special=special, threads=threads, tid_address=tid_address(process, process.main),
-            extents=memory.extents, lazy=memory.lazy,
-            image_base=self._image.append_all(self._clone_image),
-            build=self._build, settle=self._settle, enter=self._enter, surrender=self._surrender,
-        )  # fmt: skip
-        facts = self._facts(mappings, status, special, vdso)
-        facts["clone_offset"] = content.image_base
-        return plan.finish(content), self._image.size, facts
-
-    def _check_limits(self, mappings: list[Mapping]) -> list[tuple[int, int]]:
-        special = special_mappings(mappings)
-        if len(special) > SPECIAL_LIMIT:
-            raise FreezeFailed(f"This kernel has {len(special)} mappings of its own, Thaw knows up to {SPECIAL_LIMIT}.")
-        if len(self._process.threads) > THREAD_LIMIT:
-            count = len(self._process.threads)
-            raise NotFreezable(
-                f"The function has {count} threads, more than the {THREAD_LIMIT} that a snapshot may hold: "
-                "end some in a before-snapshot hook.",
-                resource="threads",
-            )
-        return special
-
-    def _plan_memory(self, mappings: list[Mapping], status: Status) -> MemoryPlanner:
-        memory = MemoryPlanner(
-            plan=self._plan, process=self._process, image=self._image, clone_image=self._clone_image, kept=self._kept,
-            build=self._build, settle=self._settle, enter=self._enter, nameless=self._nameless,
-        )  # fmt: skip
-        plan_actions(self._plan, self._process, self._build)
-        memory.plan_mappings(mappings)
-        memory.plan_layout(status)
-        return memory
-
-    def _plan_process(self, status: Status) -> None:
-        """What belongs to the whole process and is made in each clone."""
-        pid, enter, plan = self._process.pid, self._enter, self._plan
+        for member, process in zip(self._living(), self._tree.processes, strict=True):
+            with self._named(member):
+                self._plans.append(ProcessPlan(process, self._kept))
+        first = self._plans[0]
+        # In a tree, what processes share is made before the first one forks the others.
+        share = first.plan.program() if len(self._tree.members) > 1 else first.enter
         # A session and group of its own: in the template's, kill(0, ...) would reach every other clone.
-        enter.call("setsid")
-        folder = _working_folder(pid)
-        enter.call("chdir", plan.text(folder), label=f"chdir to {folder}")
-        enter.call("umask", 0)
-        own = status.numbers[-1]
-        log, port = self._target.log, self._target.connection_port
-        plan_descriptors(Context(plan, enter, self._kept, self._table, self._nameless, pid, own, port, log))
-        enter.call("umask", status.umask)
-        self._plan_limits(enter)
-        self._plan_controls(enter)
-        enter.call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, label="PR_SET_NO_NEW_PRIVS")
-        for capability in range(int(read_text("/proc/sys/kernel/cap_last_cap")) + 1):
-            enter.call("prctl", _PR_CAPBSET_DROP, capability, label="PR_CAPBSET_DROP")
-        enter.call("setgroups", 0, 0)
+        share.call("setsid")
+        first.plan_folder(share)
+        nameless = NamelessFiles(first.plan, self._clone_image, self._kept, share)
+        self._plan_memories(nameless)
+        places = [Place(each.process.pid, each.status.numbers[-1], each.plan, each.enter) for each in self._plans]
+        repeated = {int(port): request.encode() for port, request in self._target.repeated.items()}
+        context = Context(
+            first.plan, share, places, self._kept, self._table, nameless, self._target.connection_port, repeated,
+            self._target.log,
+        )  # fmt: skip
+        plan_descriptors(context, first.surrender)
+        for member, each in zip(self._living(), self._plans, strict=True):
+            with self._named(member):
+                each.plan_process()
+                each.plan_rights()
+        image_base = self._image.append_all(self._clone_image)
+        content = first.content(image_base)
+        if len(self._tree.members) > 1:
+            content.share, content.go_between = share, go_between(self._tree)
+            content.relatives = self._relatives(image_base)
+        facts = self._facts()
+        facts["clone_offset"] = image_base
+        return first.plan.finish(content), self._image.size, facts
 
-    def _plan_limits(self, enter: Program) -> None:
-        # Asked inside the process: from outside it takes CAP_SYS_RESOURCE, which root in a container may lack.
-        process = self._process
-        for which in _RLIMITS:
-            record = process.system_call_out(process.main, 16, SYSTEM_CALLS["prlimit64"], 0, which, 0, None)
-            enter.call("prlimit64", 0, which, self._plan.allocate(record), 0, label=f"limit {which}")
+    def _living(self) -> list[Member]:
+        return [member for member in self._tree.members if not member.ended]
 
-    def _plan_controls(self, enter: Program) -> None:
-        """Settings of prctl(2), arch_prctl(2) and membarrier(2) that a new process does not have by itself."""
-        process, main = self._process, self._process.main
-        if process.system_call(main, SYSTEM_CALLS["prctl"], _PR_GET_THP_DISABLE) > 0:
-            enter.call("prctl", _PR_SET_THP_DISABLE, 1, 0, 0, 0, label="PR_SET_THP_DISABLE")
-        subreaper = process.system_call_out(main, 4, SYSTEM_CALLS["prctl"], _PR_GET_CHILD_SUBREAPER, None)
-        if any(subreaper):
-            enter.call("prctl", _PR_SET_CHILD_SUBREAPER, 1, label="PR_SET_CHILD_SUBREAPER")
-        registered = process.system_call(main, SYSTEM_CALLS["membarrier"], _MEMBARRIER_GET_REGISTRATIONS)
-        for command in (1 << bit for bit in range(12)):
-            if registered > 0 and registered & command:
-                enter.call("membarrier", command, 0, 0, flags=OPTIONAL)
-        permitted = process.system_call_out(main, 8, SYSTEM_CALLS["arch_prctl"], _ARCH_GET_XCOMP_PERM, None)
-        if int.from_bytes(permitted, "little") >> _AMX & 1:
-            enter.call("arch_prctl", _ARCH_REQ_XCOMP_PERM, _AMX, flags=OPTIONAL)
+    @contextmanager
+    def _named(self, member: Member) -> Iterator[None]:
+        """What a child process has that cannot be frozen is said of the child."""
+        try:
+            yield
+        except NotFreezable as refusal:
+            if member is self._tree.root:
+                raise
+            who = f"Child process {member.number} ({member.name!r})"
+            sentence = str(refusal).replace("The function", who, 1)
+            raise NotFreezable(sentence, resource="process", number=member.number) from refusal
 
-    def _plan_surrender(self) -> None:
-        """The last steps; after the filter the clone does nothing but let its threads go."""
-        plan, surrender = self._plan, self._surrender
-        plan_posix_timers(plan, self._process, surrender)
-        plan_interval_timers(plan, self._process, surrender)
-        uid, gid = plan.parameter("uid"), plan.parameter("gid")
-        surrender.call("setresgid", gid, gid, gid)
-        surrender.call("setresuid", uid, uid, uid)
-        surrender.call("prctl", _PR_SET_DUMPABLE, 1, label="PR_SET_DUMPABLE")
-        plan_pending(plan, self._process, surrender)
-        surrender.call("close_range", self._kept.control, 0xFFFF_FFFF, 0)
-        arguments = (_SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, plan.filter_program)
-        surrender.call("seccomp", *arguments, label="seccomp")
+    def _plan_memories(self, nameless: NamelessFiles) -> None:
+        for member, each in zip(self._living(), self._plans, strict=True):
+            with self._named(member):
+                if member is self._tree.root:
+                    each.plan_memory(self._image, self._clone_image, nameless, inherited=False)
+                else:
+                    each.plan_folder(each.enter)
+                    each.plan_memory(self._clone_image, self._clone_image, nameless, inherited=True)
 
-    def _facts(
-        self, mappings: list[Mapping], status: Status, special: list[tuple[int, int]], vdso: bytes
-    ) -> dict[str, Any]:
+    def _relatives(self, image_base: int) -> list[Relative]:
+        plans = {each.process.pid: each for each in self._plans}
+        return [self._relative(member, plans.get(member.pid), image_base) for member in self._tree.members[1:]]
+
+    def _relative(self, member: Member, planned: ProcessPlan | None, image_base: int) -> Relative:
+        kin = kinship(self._tree, member)
+        plan = b""
+        if planned is not None:
+            with self._named(member):
+                content = planned.content(image_base)
+            content.extents = [replace(each, offset=image_base + each.offset) for each in content.extents]
+            content.lazy = ()
+            plan = planned.plan.finish(content)
+        return Relative(
+            number=member.number, parent=member.parent, exit_signal=member.exit_signal, status=member.status,
+            group=kin.group, flags=kin.flags, plan=plan,
+        )  # fmt: skip
+
+    def _facts(self) -> dict[str, Any]:
         """What a worker must check before it restores, and what people want to know (docs/formats.md)."""
-        first = special[0][0]
+        first = self._plans[0]
+        start = first.special[0][0]
         return {
             "architecture": platform.machine(),
             "kernel": platform.release(),
-            "vdso_sha256": vdso_digest(vdso),
-            "special": [[address - first, size] for address, size in special],
+            "vdso_sha256": vdso_digest(first.vdso),
+            "special": [[address - start, size] for address, size in first.special],
             "cpu_flags": cpu_flags(),
-            "process": status.name,
-            "process_number": status.numbers[-1],
-            "thread_numbers": [read_status(thread.tid).numbers[-1] for thread in self._process.threads],
-            "threads": [read_text(f"/proc/{thread.tid}/comm").rstrip("\n") for thread in self._process.threads],
-            "mappings": len(mappings),
-            "mapped_files": _mapped_files(self._process.pid, mappings),
+            "process": first.status.name,
+            "process_number": first.status.numbers[-1],
+            "thread_numbers": [read_status(thread.tid).numbers[-1] for thread in first.process.threads],
+            "threads": [read_text(f"/proc/{thread.tid}/comm").rstrip("\n") for thread in first.process.threads],
+            "mappings": len(first.mappings),
+            "mapped_files": _mapped_files(self._plans),
             "descriptors": [[file.first, file.link] for file in self._table.files],
             "memory_bytes": self._image.size,
+            "relatives": [[each.number, each.parent, each.name, each.state] for each in self._tree.members[1:]],
         }
 
 
-def _working_folder(pid: int) -> str:
-    folder = os.readlink(f"/proc/{pid}/cwd")
-    if not os.stat(f"/proc/{pid}/cwd").st_nlink:
-        name = folder.removesuffix(" (deleted)")
-        raise NotFreezable(
-            f"The function's working folder {name} was removed, so it cannot be frozen: "
-            "change to another one in a before-snapshot hook."
-        )
-    return folder
-
-
-def _mapped_files(pid: int, mappings: list[Mapping]) -> list[list[Any]]:
-    """Path, size in bytes and time of change in ns of every file that the template will map again."""
+def _mapped_files(plans: Sequence[ProcessPlan]) -> list[list[Any]]:
+    """Path, size in bytes and time of change in ns of every file that is mapped again."""
+    pid = plans[0].process.pid
+    mappings = [mapping for each in plans for mapping in each.mappings]
     paths = sorted({m.path for m in mappings if not m.anonymous and not m.special and not m.deleted and m.inode})
     found: list[list[Any]] = []
     for path in paths:

@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from thaw.snapshot.image import Extent
+from thaw.snapshot.process import PAGE
 from thaw.snapshot.program import STEP_SIZE, SYSTEM_CALLS, Argument, Step, Variable
 
 MAGIC: Final = 0x4E414C5057414854  # "THAWPLAN", little-endian
-VERSION: Final = 1
+VERSION: Final = 2
 PLAN_ADDRESS: Final = 0x2100_0000_0000
 RESERVED: Final = range(0x2000_0000_0000, 0x2300_0000_0000)
 """Addresses that a function may not use: the template's own code, the plan, and room to move the vDSO."""
 ADDRESS_END: Final = 0x7FFF_FFFF_F000
 SPECIAL_LIMIT: Final = 8
 THREAD_LIMIT: Final = 1024
+RELATIVE_LIMIT: Final = 1024
 KEPT_COUNT: Final = 6  # enum kept_descriptor
 
 _PROGRAM = struct.Struct("=QQ")
@@ -29,11 +31,13 @@ _PAIR = struct.Struct("=QQ")
 _EXTENT = struct.Struct("=QQQ")
 _THREAD = struct.Struct("=iIQ")
 _PARAMETERS = struct.Struct("=IIIiQ")
+_RELATIVE = struct.Struct("=5iIQQ")
+_TREE = struct.Struct("=QQiI")
 _FRONT = struct.Struct("=QIIQII")
 _BACK = struct.Struct("=8Q")
 _SIZE_FIELD: Final = 16  # offset of the plan's size
 _MEMORY_TABLES: Final = _FRONT.size + SPECIAL_LIMIT * _PAIR.size + 4 * 8  # offset of address and count of both tables
-HEADER_SIZE: Final = _FRONT.size + SPECIAL_LIMIT * _PAIR.size + _BACK.size + 4 * _PROGRAM.size
+HEADER_SIZE: Final = _FRONT.size + SPECIAL_LIMIT * _PAIR.size + _BACK.size + 5 * _PROGRAM.size + _TREE.size
 
 
 @dataclass(slots=True)
@@ -121,13 +125,28 @@ class PlannedThread:
     program: Program
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relative:
+    """Another process of the function's tree (struct relative): numbers as in the sandbox, `plan` its own plan, empty
+    where it has ended with `status`; `group` is the process group that it joins when all are there (0: none)."""
+
+    number: int
+    parent: int
+    exit_signal: int
+    status: int = 0
+    group: int = 0
+    flags: int = 0
+    plan: bytes = b""
+
+
 @dataclass(slots=True, kw_only=True)
 class PlanContent:
     """What a plan is made of besides its data.
 
     `special` are address and size of the kernel's own mappings, ascending, the vDSO last; `tid_address` is where the C
     library keeps the main thread's number (0: nowhere); `lazy` are ranges (address, size) of memory that a clone can
-    do without at first; `image_base` is where the clones' part of the memory image begins.
+    do without at first; `image_base` is where the clones' part of the memory image begins. `share` and what follows
+    is for the first process of a tree only: `go_between` is a process number that nobody in it has.
     """
 
     kept: Kept
@@ -141,6 +160,9 @@ class PlanContent:
     settle: Program
     enter: Program
     surrender: Program
+    share: Program | None = None
+    relatives: Sequence[Relative] = ()
+    go_between: int = 0
 
 
 class PlanWriter:
@@ -190,13 +212,23 @@ class PlanWriter:
             return _PROGRAM.pack(address, len(program))
 
         programs = b"".join(place(each) for each in (content.build, content.settle, content.enter, content.surrender))
+        programs += place(content.share) if content.share is not None else _PROGRAM.pack(0, 0)
         entries = b"".join(_THREAD.pack(each.tid, 0, each.frame) + place(each.program) for each in content.threads)
         threads = self.allocate(entries)
         front = _FRONT.pack(MAGIC, VERSION, HEADER_SIZE, 0, content.kept.base, len(content.special))
         pairs = b"".join(_PAIR.pack(*pair) for pair in content.special).ljust(SPECIAL_LIMIT * _PAIR.size, b"\0")
         back = _BACK.pack(threads, len(content.threads), content.tid_address, self.parameters, 0, 0, 0, 0)
-        self._data[:HEADER_SIZE] = front + pairs + back + programs
+        relatives = b"".join(map(self._place_relative, content.relatives))
+        tree = _TREE.pack(self.allocate(relatives), len(content.relatives), content.go_between, 0)
+        self._data[:HEADER_SIZE] = front + pairs + back + programs + tree
         return with_memory(bytes(self._data), content.extents, content.lazy)
+
+    def _place_relative(self, relative: Relative) -> bytes:
+        """Its plan lies on pages of its own, because they are moved to where its pointers want them."""
+        size = -(-len(relative.plan) // PAGE) * PAGE
+        address = self.allocate(relative.plan.ljust(size, b"\0"), PAGE) if size else 0
+        numbers = (relative.number, relative.parent, relative.exit_signal, relative.status, relative.group)
+        return _RELATIVE.pack(*numbers, relative.flags, address, size)
 
 
 def with_memory(plan: bytes, extents: Sequence[Extent], lazy: Sequence[tuple[int, int]]) -> bytes:

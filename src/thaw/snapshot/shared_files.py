@@ -11,7 +11,7 @@ import stat
 from typing import Final
 
 from thaw.snapshot.image import Extent, ImageWriter
-from thaw.snapshot.plan import Kept, PlanWriter, Program
+from thaw.snapshot.plan import RESERVED, Kept, PlanWriter, Program
 from thaw.snapshot.program import RESULT_IS_ARG2, ImageOffset
 
 _F_GET_SEALS: Final = 1034
@@ -21,7 +21,7 @@ _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_HUGETLB = 1, 2, 4
 _O_TMPFILE: Final = 0o20200000
 _PROT_READ_WRITE: Final = 3
 _MAP_SHARED: Final = 1
-_BOUNCE: Final = 0x2280_0000_0000
+_BOUNCE: Final = RESERVED.start + 0x280_0000_0000
 """Where the clone maps such a file while it fills it: inside the reserved range, above where the vDSO may wait."""
 
 
@@ -105,7 +105,12 @@ class NamelessFiles:
         )
         enter.call("munmap", _BOUNCE, length)
 
-    def seal(self) -> None:
-        """Apply the seals of memfds, which would have forbidden to fill them."""
+    @property
+    def sealed(self) -> bool:
+        """Whether any of them has seals."""
+        return bool(self._seals)
+
+    def seal(self, program: Program) -> None:
+        """Apply the seals of memfds, which would have forbidden to fill them; their descriptors are still open then."""
         for held, seals in self._seals:
-            self._enter.call("fcntl", held, _F_ADD_SEALS, seals)
+            program.call("fcntl", held, _F_ADD_SEALS, seals)

@@ -16,13 +16,16 @@ _ACTION_SIZE: Final = 32  # struct sigaction of the kernel: handler, flags, rest
 _DEFAULT: Final = bytes(_ACTION_SIZE)
 
 
-def plan_actions(plan: PlanWriter, process: StoppedProcess, build: Program) -> None:
-    """Dispositions belong to the template, too: a fork copies them, and the template blocks every signal."""
+def plan_actions(plan: PlanWriter, process: StoppedProcess, build: Program, *, inherited: bool) -> None:
+    """Dispositions belong to the template, too: a fork copies them, and the template blocks every signal.
+
+    With `inherited`, the process is born with another's dispositions, so that the default is set as well.
+    """
     for number in range(1, _LAST_SIGNAL + 1):
         if number in _UNCHANGEABLE:
             continue
         action = process.system_call_out(process.main, _ACTION_SIZE, SYSTEM_CALLS["rt_sigaction"], number, 0, None, 8)
-        if action != _DEFAULT:
+        if inherited or action != _DEFAULT:
             build.call("rt_sigaction", number, plan.allocate(action), 0, 8)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thaw.errors import NotFreezable
@@ -15,21 +16,43 @@ _O_NONBLOCK, _O_APPEND, _O_ASYNC, _O_DIRECT, _O_NOATIME = 0o4000, 0o2000, 0o2000
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """One process, and the program of its plan that gives it its descriptors. `own_pid` is its number as itself sees
+    it."""
+
+    pid: int
+    own_pid: int
+    plan: PlanWriter
+    enter: Program
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
-    """The plan under way, the clone's program, and the function's process."""
+    """The plan under way, and the program that makes each open file once: the clone's own, and in a tree what its first
+    process does before it forks the others. `places` are the processes, the function's first."""
 
     plan: PlanWriter
     enter: Program
+    places: Sequence[Place]
     kept: Kept
     table: DescriptorTable
     nameless: NamelessFiles
-    pid: int
-    own_pid: int
-    """The process's number as itself sees it."""
     connection_port: int
     """Local port of the runtime connection; 0 where the process has none."""
+    repeated: Mapping[int, bytes]
+    """Requests that are made again, by the local port of the connection that waits for the answer."""
     log: tuple[int, int]
     """Device and inode of the log's pipe."""
+
+    @property
+    def pid(self) -> int:
+        """The function's process."""
+        return self.places[0].pid
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether there are other processes."""
+        return len(self.places) > 1
 
     def hold(self, call: str, *arguments: Argument, label: str = "") -> int:
         """Add a call that gives a descriptor; it is moved above all of the function's."""
@@ -60,5 +83,5 @@ class Context:
 
 def refusal(file: OpenFile, what: str, remedy: str = "close it in a before-snapshot hook") -> NotFreezable:
     """The sentence for a descriptor that has no way back."""
-    sentence = f"Descriptor {file.first} is {what} ({file.link}), which cannot be frozen: {remedy}."
-    return NotFreezable(sentence, resource="descriptor", number=file.first)
+    sentence = f"Descriptor {file.first}{file.owner} is {what} ({file.link}), which cannot be frozen: {remedy}."
+    return NotFreezable(sentence, resource="" if file.owner else "descriptor", number=file.first)

@@ -8,7 +8,7 @@ import struct
 from typing import Final
 
 from thaw.errors import NotFreezable
-from thaw.snapshot.descriptors.context import Context, refusal
+from thaw.snapshot.descriptors.context import Context, Place, refusal
 from thaw.snapshot.descriptors.table import OpenFile, field_of
 from thaw.snapshot.process import read_text
 
@@ -68,21 +68,22 @@ def plan_epoll(context: Context, file: OpenFile) -> int:
     return context.hold("epoll_create1", 0)
 
 
-def plan_epoll_entries(context: Context, file: OpenFile) -> None:
+def plan_epoll_entries(context: Context, place: Place, file: OpenFile) -> None:
     """Register what was registered (epoll_ctl(2)).
 
     Raises:
         NotFreezable: a descriptor in the set was closed while a copy of it lives on.
     """
     for number, events, data in _EPOLL_ENTRY.findall(file.information):
-        if context.table.holder(int(number)) is None:
+        if context.table.holder(place.pid, int(number)) is None:
             raise NotFreezable(
-                f"The epoll set of descriptor {file.first} watches descriptor {number}, which is closed while a copy "
-                "of it is open, so it cannot be frozen: remove a descriptor from the set before closing it."
+                f"The epoll set of descriptor {file.first}{file.owner} watches descriptor {number}, which is closed "
+                "while a copy of it is open, so it cannot be frozen: "
+                "remove a descriptor from the set before closing it."
             )
-        event = context.plan.allocate(struct.pack("=IQ", int(events, 16), int(data, 16)))
+        event = place.plan.allocate(struct.pack("=IQ", int(events, 16), int(data, 16)))
         label = f"epoll_ctl of descriptor {number}"
-        context.enter.call("epoll_ctl", file.first, _EPOLL_CTL_ADD, int(number), event, label=label)
+        place.enter.call("epoll_ctl", file.first, _EPOLL_CTL_ADD, int(number), event, label=label)
 
 
 def _mount_points(pid: int, device: int) -> list[str]:

@@ -8,8 +8,9 @@ import stat
 import struct
 from typing import Final
 
-from thaw.snapshot.descriptors.context import Context, refusal
+from thaw.snapshot.descriptors.context import Context, Place, refusal
 from thaw.snapshot.descriptors.table import OpenFile
+from thaw.snapshot.process import read_text
 from thaw.snapshot.program import OPTIONAL
 
 _MEMORY_DEVICES: Final = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)}  # null zero full random urandom tty
@@ -23,7 +24,7 @@ _LOCK_SHARED, _LOCK_EXCLUSIVE, _LOCK_NONBLOCK = 1, 2, 4
 
 def _own_path(context: Context, path: str) -> str:
     """A path of the process's own folder in /proc holds a number that the clone has not."""
-    prefix = f"/proc/{context.own_pid}/"
+    prefix = f"/proc/{context.places[0].own_pid}/"
     return "/proc/self/" + path.removeprefix(prefix) if path.startswith(prefix) else path
 
 
@@ -55,22 +56,26 @@ def plan_named(context: Context, file: OpenFile) -> int:
     return held
 
 
-def plan_locks(context: Context, file: OpenFile) -> None:
-    """Take the locks again; nobody else can hold them, because the file belongs to the clone alone."""
-    for lock in _LOCK.finditer(file.information):
+def plan_locks(place: Place, file: OpenFile) -> None:
+    """Take a process's locks again; nobody else can hold them, because the file belongs to the clone alone.
+
+    Locks of an open file are taken in the first process that has it."""
+    first = next(iter(file.numbers_in(place.pid)))
+    information = file.information if place.pid == file.pid else read_text(f"/proc/{place.pid}/fdinfo/{first}")
+    for lock in _LOCK.finditer(information):
+        if lock["kind"] != "POSIX" and place.pid != file.pid:
+            continue
         exclusive = lock["mode"] == "WRITE"
         if lock["kind"] == "FLOCK":
             operation = (_LOCK_EXCLUSIVE if exclusive else _LOCK_SHARED) | _LOCK_NONBLOCK
-            context.enter.call("flock", file.first, operation, label=f"flock of {file.link}")
+            place.enter.call("flock", first, operation, label=f"flock of {file.link}")
         elif lock["kind"] in ("POSIX", "OFDLCK"):
             start = int(lock["start"])
             length = 0 if lock["end"] == "EOF" else int(lock["end"]) - start + 1
             # struct flock: type, whence, padding, start, length, pid, padding
             record = struct.pack("=hhiqqii", 1 if exclusive else 0, os.SEEK_SET, 0, start, length, 0, 0)
             command = _F_SETLK if lock["kind"] == "POSIX" else _F_OFD_SETLK
-            context.enter.call(
-                "fcntl", file.first, command, context.plan.allocate(record), label=f"lock of {file.link}"
-            )
+            place.enter.call("fcntl", first, command, place.plan.allocate(record), label=f"lock of {file.link}")
         else:
             raise refusal(file, f"a file with a {lock['kind']} lock", "give it back in a before-snapshot hook")
 
@@ -80,7 +85,8 @@ def plan_nameless(context: Context, file: OpenFile) -> int:
     shared = context.nameless.descriptor(file.duplicate, file.link)
     # Through /proc/self/fd a file is opened anew, with a position of its own.
     path = context.plan.text(f"/proc/self/fd/{shared}")
-    held = context.hold("open", path, file.flags | os.O_CLOEXEC, label=f"open of {file.link}")
+    flags = file.flags & ~os.O_NOFOLLOW | os.O_CLOEXEC
+    held = context.hold("open", path, flags, label=f"open of {file.link}")
     if file.position:
         context.enter.call("lseek", held, file.position, os.SEEK_SET)
     return held

@@ -6,15 +6,17 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from thaw.snapshot.descriptors import events
-from thaw.snapshot.descriptors.context import Context, refusal
+from thaw.snapshot.descriptors.context import Context, Place, refusal
 from thaw.snapshot.descriptors.named_files import plan_locks, plan_named, plan_nameless
 from thaw.snapshot.descriptors.pipes import plan_fifo, plan_pipe
 from thaw.snapshot.descriptors.sockets import plan_socket
 from thaw.snapshot.descriptors.table import OpenFile
 from thaw.snapshot.descriptors.unix_sockets import UnixState, plan_one_way, plan_unix, read_unix_states
+from thaw.snapshot.plan import Program
 
 _EVENT_KINDS: Final[dict[str, Callable[[Context, OpenFile], int]]] = {
     "anon_inode:[eventfd]": events.plan_eventfd,
@@ -78,19 +80,30 @@ def _plan_other(context: Context, file: OpenFile) -> int:
     raise refusal(file, _REFUSED.get(file.link, "of a kind that Thaw does not know"))
 
 
-def _place(context: Context, file: OpenFile, held: int) -> None:
-    for number, close_on_exec in file.numbers.items():
-        context.enter.call("dup3", held, number, os.O_CLOEXEC if close_on_exec else 0, label=f"descriptor {number}")
+def _place(place: Place, file: OpenFile, held: int) -> None:
+    for number, close_on_exec in file.numbers_in(place.pid).items():
+        place.enter.call("dup3", held, number, os.O_CLOEXEC if close_on_exec else 0, label=f"descriptor {number}")
 
 
-def plan_descriptors(context: Context) -> None:
-    """Plan every descriptor of the process.
+def _plan_private(context: Context, file: OpenFile) -> None:
+    """What /proc says of a process is opened by each process for itself, when all of them are there."""
+    for place in context.places:
+        if file.numbers_in(place.pid):
+            own = replace(context, plan=place.plan, enter=place.enter, places=[place])
+            _place(place, file, plan_named(own, file))
+
+
+def plan_descriptors(context: Context, seal: Program) -> None:
+    """Plan every descriptor of the processes; `seal` is the program in which a tree's memfds are sealed, when all
+    processes have mapped them.
 
     Raises:
         NotFreezable: one of them has no way back.
     """
     logs = [file for file in context.table.files if _is_log(context, file)]
     files = [file for file in context.table.files if file not in logs]
+    private = [file for file in files if context.is_tree and file.link.startswith("/proc/")]
+    files = [file for file in files if file not in private]
     pipes = [file for file in files if file.link.startswith("pipe:")]
     unix = [file for file in files if file.link.startswith("socket:") and _is_unix(file)]
     rest = [file for file in files if file not in pipes and file not in unix]
@@ -99,13 +112,26 @@ def plan_descriptors(context: Context) -> None:
     placed += _plan_pipes(context, pipes) + _plan_unix_sockets(context, unix, states)
     placed += [(file, _plan_other(context, file)) for file in rest]
     for file, held in placed:
-        _place(context, file, held)
-    context.nameless.seal()
-    # Before any lock is taken: closing one descriptor of a file drops all the process's POSIX locks on it (fcntl(2)).
-    context.enter.call("close_range", context.kept.first_scratch, 0xFFFF_FFFF, 0)
-    for file in unix:
-        plan_one_way(context, file, states)
-    for file in files:
-        plan_locks(context, file)
-        if file.link == "anon_inode:[eventpoll]":
-            events.plan_epoll_entries(context, file)
+        if file in unix:
+            plan_one_way(context, file, held, states)
+    for file in private:
+        _plan_private(context, file)
+    for place in context.places:
+        _plan_place(context, place, placed)
+    if context.is_tree:
+        context.nameless.seal(seal)
+
+
+def _plan_place(context: Context, place: Place, placed: list[Placement]) -> None:
+    for file, held in placed:
+        _place(place, file, held)
+    if not context.is_tree:
+        context.nameless.seal(place.enter)
+    if not (context.is_tree and context.nameless.sealed and place is context.places[0]):
+        # Before any lock is taken: closing one descriptor of a file drops all its POSIX locks in a process (fcntl(2)).
+        place.enter.call("close_range", context.kept.first_scratch, 0xFFFF_FFFF, 0)
+    for file, _ in placed:
+        if file.numbers_in(place.pid) and not _is_log(context, file):
+            plan_locks(place, file)
+            if file.link == "anon_inode:[eventpoll]" and file.pid == place.pid:
+                events.plan_epoll_entries(context, place, file)

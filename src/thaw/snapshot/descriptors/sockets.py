@@ -14,7 +14,7 @@ from typing import Final
 
 from thaw.snapshot.descriptors.context import Context, refusal
 from thaw.snapshot.descriptors.table import OpenFile
-from thaw.snapshot.program import OPTIONAL
+from thaw.snapshot.program import OPTIONAL, RESULT_IS_ARG2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _TCP_ESTABLISHED, _TCP_CLOSE, _TCP_LISTEN = 1, 7, 10  # include/net/tcp_states.h
@@ -109,7 +109,9 @@ def plan_tcp(context: Context, view: socket.socket, file: OpenFile) -> int:
         context.set_flags(held, file)
         return held
     held = _plan_fresh(context, view, file)
-    if state == _TCP_LISTEN:
+    if state == _TCP_ESTABLISHED and (request := context.repeated.get(_port(name))):
+        _plan_repeated(context, held, raw_name(file.duplicate, peer=True), request)
+    elif state == _TCP_LISTEN:
         _plan_bind(context, held, name, f"bind of the listener on descriptor {file.first}")
         (backlog,) = struct.unpack_from("=I", information, _TCP_INFO_BACKLOG)
         context.enter.call("listen", held, backlog)
@@ -120,6 +122,14 @@ def plan_tcp(context: Context, view: socket.socket, file: OpenFile) -> int:
         _plan_reset(context, view, held)
     context.set_flags(held, file)
     return held
+
+
+def _plan_repeated(context: Context, held: int, peer: bytes, request: bytes) -> None:
+    """Connect to the server again, and ask once more: whoever waits for the answer reads that of the new server."""
+    label = "connect to the Runtime API"
+    context.enter.call("connect", held, context.plan.allocate(peer), len(peer), label=label)
+    arguments = (held, context.plan.allocate(request), len(request), 0, 0, 0)
+    context.enter.call("sendto", *arguments, label=label, flags=RESULT_IS_ARG2)
 
 
 def _plan_reset(context: Context, view: socket.socket, held: int) -> None:

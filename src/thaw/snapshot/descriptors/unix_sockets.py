@@ -128,13 +128,13 @@ def _is_one_way(view: socket.socket, file: OpenFile, states: dict[int, UnixState
     return view.type == socket.SOCK_DGRAM and peer is not None and peer.peer != file.inode
 
 
-def plan_one_way(context: Context, file: OpenFile, states: dict[int, UnixState]) -> None:
+def plan_one_way(context: Context, file: OpenFile, held: int, states: dict[int, UnixState]) -> None:
     """Connect such a client again, when every socket has its name."""
     with socket.socket(fileno=os.dup(file.duplicate)) as view:
         if _is_one_way(view, file, states):
             peer = raw_name(file.duplicate, peer=True)
             address = context.plan.allocate(peer)
-            context.enter.call("connect", file.first, address, len(peer), label=f"connect of {file.link}")
+            context.enter.call("connect", held, address, len(peer), label=f"connect of {file.link}")
 
 
 def _had_peer(view: socket.socket, file: OpenFile) -> bool:
@@ -163,13 +163,13 @@ def _plan_bind(context: Context, held: int, file: OpenFile) -> None:
         context.enter.call("unlink", address, flags=OPTIONAL)
     context.enter.call("bind", held, context.plan.allocate(name), len(name), label="bind of a Unix socket")
     if path:
-        mode = os.stat(f"/proc/{context.pid}/root{os.fsdecode(_absolute(context, path))}").st_mode & 0o7777
+        mode = os.stat(f"/proc/{file.pid}/root{os.fsdecode(_absolute(file, path))}").st_mode & 0o7777
         context.enter.call("chmod", address, mode, label="chmod of a Unix socket")
         context.enter.call("lchown", address, context.plan.parameter("uid"), context.plan.parameter("gid"))
 
 
-def _absolute(context: Context, path: bytes) -> bytes:
-    return os.path.join(os.fsencode(os.readlink(f"/proc/{context.pid}/cwd")), path)
+def _absolute(file: OpenFile, path: bytes) -> bytes:
+    return os.path.join(os.fsencode(os.readlink(f"/proc/{file.pid}/cwd")), path)
 
 
 def _plan_listener(context: Context, view: socket.socket, file: OpenFile, state: UnixState) -> int:

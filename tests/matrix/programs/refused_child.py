@@ -1,7 +1,0 @@
-"""A child process that lives."""
-
-import subprocess
-
-
-def prepare():
-    return subprocess.Popen(["sleep", "1000"])
