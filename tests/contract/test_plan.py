@@ -20,8 +20,8 @@ FIELDS = {
     "plan_header": (
         "magic", "version", "header_size", "size", "descriptor_base", "special_count", "special", "thread_address",
         "thread_count", "tid_address", "parameters_address", "extent_address", "extent_count", "lazy_address",
-        "lazy_count", "build", "settle", "enter", "surrender", "share", "relative_address", "relative_count", "go_between",
-        "reserved",
+        "lazy_count", "build", "settle", "enter", "surrender", "share", "relative_address", "relative_count",
+        "go_between", "reserved",
     ),
     "step": ("number", "flags", "loads", "label", "result", "args"),
     "thread": ("tid", "reserved", "frame", "program"),
