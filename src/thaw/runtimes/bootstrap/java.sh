@@ -39,7 +39,13 @@ for jar in "$runtime"/*.jar; do
     classes="$classes${classes:+:}$jar"
 done
 main=com.amazonaws.services.lambda.runtime.api.client.AWSLambda
-if [ -f "$runtime/thaw-start.jar" ]; then main=thaw.runtime.Start; fi
+if [ -f "$runtime/thaw-start.jar" ]; then
+    main=thaw.runtime.Start
+    # Where the generators are that it reseeds.
+    for package in java.lang java.util java.util.concurrent; do
+        set -- "$@" "--add-opens=java.base/$package=ALL-UNNAMED"
+    done
+fi
 
 # Performance counters (UsePerfData) would be a shared mapping of a file in /tmp, of which each clone needs a copy.
 # shellcheck disable=SC2086 # a wrapper may have arguments

@@ -1,24 +1,37 @@
 package thaw.runtime;
 
 import com.amazonaws.services.lambda.crac.Core;
+import com.amazonaws.services.lambda.crac.Resource;
 import com.amazonaws.services.lambda.runtime.api.client.AWSLambda;
+import java.util.ArrayList;
+import java.util.List;
 
 /**
  * What runs first in a Java function's process: the AWS runtime interface client, with {@link Priming} before the
- * snapshot.
+ * snapshot and {@link Reseeding} after restore.
  */
 public final class Start {
-    // The client's context holds its resources weakly, so somebody else has to hold this one.
-    private static final Priming PRIMING = new Priming();
+    // The client's context holds its resources weakly, so somebody else has to hold these.
+    private static final List<Resource> RESOURCES = new ArrayList<>();
 
     private Start() {}
 
     public static void main(String[] arguments) throws Throwable {
-        if ("snap-start".equals(System.getenv("AWS_LAMBDA_INITIALIZATION_TYPE"))
-                && !"0".equals(System.getenv("THAW_PRIME"))) {
-            // Registered first, so it is called last before the snapshot: the function's own hooks are through by then.
-            Core.getGlobalContext().register(PRIMING);
+        if ("snap-start".equals(System.getenv("AWS_LAMBDA_INITIALIZATION_TYPE"))) {
+            register("THAW_RESEED", new Reseeding());
+            register("THAW_PRIME", new Priming());
         }
         AWSLambda.main(arguments);
+    }
+
+    /**
+     * Registered before all of the function's: called last before the snapshot, and first after restore, so that the
+     * function's own hooks find the client primed and draw fresh numbers.
+     */
+    private static void register(String variable, Resource resource) {
+        if (!"0".equals(System.getenv(variable))) {
+            RESOURCES.add(resource);
+            Core.getGlobalContext().register(resource);
+        }
     }
 }

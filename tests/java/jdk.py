@@ -1,0 +1,120 @@
+"""JDKs, compiled programs and Maven projects for tests; what this machine lacks is skipped by name."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from packing import Entries
+from serving import SHARED_RUNTIMES
+from thaw.errors import RuntimeNotFound
+from thaw.runtimes.java_client import client_folder
+from thaw.runtimes.java_homes import JavaHome, discover
+
+CHECKOUT = Path(__file__).parents[2]
+PROGRAMS = Path(__file__).with_name("programs")
+BUILT = CHECKOUT / "build" / "java"
+SEEDS = CHECKOUT / "examples" / "seeds" / "java"
+_MAVEN_LIMIT_S = 600
+
+
+@cache
+def homes() -> dict[str, JavaHome]:
+    """The newest installation of each version, by runtime name."""
+    return {home.name: home for home in reversed(discover())}
+
+
+def java(name: str) -> JavaHome:
+    """The installation that serves `name`; the test is skipped where there is none."""
+    if name not in homes():
+        pytest.skip(f"no {name} on this machine: install a JDK of that version")
+    return homes()[name]
+
+
+@cache
+def oldest() -> str:
+    """The oldest runtime for which programs are compiled here: one that any of the tests' JDKs can run."""
+    served = [name for name in homes() if homes()[name].major >= 17]
+    if not served:
+        pytest.skip("no Java 17 or later on this machine: install openjdk-17-jdk-headless")
+    return min(served, key=lambda name: homes()[name].major)
+
+
+@cache
+def client() -> Path:
+    """The folder of the runtime's client; skipped where no Maven repository is to be had."""
+    try:
+        return asyncio.run(client_folder(SHARED_RUNTIMES, Path(compiler()), progress=print))
+    except RuntimeNotFound as error:
+        if "fetched" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+def compiler() -> str:
+    """A javac."""
+    found = next((str(home.folder / "bin" / "javac") for home in homes().values() if _has_compiler(home)), None)
+    if found is None:
+        pytest.skip("no javac on this machine: install openjdk-17-jdk-headless")
+    return found
+
+
+def _has_compiler(home: JavaHome) -> bool:
+    return (home.folder / "bin" / "javac").is_file()
+
+
+@cache
+def program(name: str) -> Entries:
+    """The deployment package of programs/<name>.java, compiled for Java 17, with org.crac in lib/."""
+    crac = library("crac")
+    folder = BUILT / f"program-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    classes = f"{client()}/*{os.pathsep}{crac}"
+    command = [compiler(), "--release", "17", "-d", str(folder), "-cp", classes, str(PROGRAMS / f"{name}.java")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return entries(folder) | {f"lib/{crac.name}": crac.read_bytes()}
+
+
+def library(artifact: str) -> Path:
+    """The jar of one of the seeds' dependencies."""
+    return next((maven_project(SEEDS) / "lib").glob(f"{artifact}-[0-9]*.jar"))
+
+
+def entries(folder: Path) -> Entries:
+    """Everything below a folder, as entries of a deployment package."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def maven_project(source: Path) -> Path:
+    """target/classes of a project, built once per checkout and state of its sources."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        digest.update(str(file.relative_to(source)).encode() + b"\0" + file.read_bytes())
+    folder = BUILT / f"{source.name}-{digest.hexdigest()[:16]}"
+    if not (folder / "done").is_file():
+        _build(source, folder)
+    return folder / "target" / "classes"
+
+
+def _build(source: Path, folder: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        pytest.skip("no Maven on this machine: install the package maven")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    command = [maven, "-B", "-ntp", "-q", "-f", str(folder / "pom.xml"), "-DskipTests", "prepare-package"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_MAVEN_LIMIT_S)
+    said = done.stdout + done.stderr
+    if done.returncode != 0 and "Could not transfer artifact" in said:
+        pytest.skip(f"Maven Central is not to be reached from this machine: {said.splitlines()[0]}")
+    assert done.returncode == 0, said
+    (folder / "done").touch()
