@@ -7,6 +7,7 @@ import sys
 import typer
 
 from thaw.cli import bench, demo, deploy, doctor, logs, serve, snapshot
+from thaw.cli.local import commands as local
 from thaw.errors import ThawError
 
 application = typer.Typer(
@@ -20,6 +21,7 @@ application.command("serve")(serve.serve)
 application.command("demo")(demo.demo)
 application.command("logs")(logs.logs)
 application.command("deploy")(deploy.deploy)
+application.add_typer(local.application)
 application.command("doctor")(doctor.doctor)
 application.command("bench")(bench.bench)
 application.add_typer(snapshot.application)

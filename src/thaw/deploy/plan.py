@@ -91,7 +91,7 @@ def walk(
         if one.kind in KINDS:
             yield one, _change(context, one, resolver)
         else:
-            attributes[one.logical_id] = _stand_in(context, one, resolver)
+            attributes[one.logical_id] = stand_in(context, one, resolver)
             yield one, LeftOut(one.logical_id, sentence(one.logical_id, one.kind, attributes[one.logical_id]))
 
 
@@ -115,8 +115,11 @@ class _Waiting(dict[str, Any]):
         return True
 
 
-def _stand_in(context: Context, one: Declared, resolver: Resolver) -> Attributes:
-    """Placeholders of a foreign resource. Only its name is resolved: the rest may use what only AWS has."""
+def stand_in(context: Context, one: Declared, resolver: Resolver) -> Attributes:
+    """What references to a resource that is not Thaw's become.
+
+    Only its name is resolved: the rest may use what only AWS has.
+    """
     names: dict[str, Any] = {}
     for name, value in one.properties.items():
         if name == "Path" or name.endswith("Name"):
