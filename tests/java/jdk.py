@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from packing import Entries
-from serving import SHARED_RUNTIMES
+from serving import SHARED_RUNTIMES, Served
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes.java_client import client_folder
 from thaw.runtimes.java_homes import JavaHome, discover
@@ -87,6 +87,14 @@ def program(name: str) -> Entries:
 def library(artifact: str) -> Path:
     """The jar of one of the seeds' dependencies."""
     return next((maven_project(SEEDS) / "lib").glob(f"{artifact}-[0-9]*.jar"))
+
+
+def printed(server: Served, function: str, start: str = "") -> list[list[str]]:
+    """What each environment of a function printed, in order: the lines that begin with `start`."""
+    folder = server.state_dir / "logs" / "aws" / "lambda" / function
+    files = [file.read_text(errors="replace") for file in sorted(folder.rglob("*.log"))]
+    lines = [[line.partition(" ")[2] for line in text.splitlines()] for text in files]
+    return [[line for line in each if line.startswith(start)] for each in lines]
 
 
 def entries(folder: Path) -> Entries:
