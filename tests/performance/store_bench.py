@@ -28,6 +28,7 @@ from thaw.cli.process import lambda_client
 from thaw.config import read_settings
 from thaw.invoke.call import Call
 from thaw.server import Server
+from thaw.store.counted import Counted, Counters
 from thaw.store.disk_cache import DiskCache
 from thaw.store.policy import Policy
 from thaw.store.redis_cache import RedisCache
@@ -137,9 +138,9 @@ class Bench:
     def tiers(self, case: str) -> Iterator[None]:
         """The tiers as a worker finds them that has nothing nearer than `case`."""
         assert self.l1 is not None
-        caches = {"l1": (Cache("l1", self.l1),), "l2": (Cache("l1", self.empty_l1), Cache("l2", self.l2))}.get(
-            case, (Cache("l1", self.empty_l1), Cache("l2", self.empty_l2))
-        )
+        l1, l2 = Cache("l1", Counted(self.l1, Counters())), Cache("l2", self.l2)
+        empty_l1, empty_l2 = Cache("l1", Counted(self.empty_l1, Counters())), Cache("l2", self.empty_l2)
+        caches = {"l1": (l1,), "l2": (empty_l1, l2)}.get(case, (empty_l1, empty_l2))
         before = self.snapshots.chunks.caches
         self.snapshots.chunks.caches = caches
         delay_s = L3_DELAY_S if case == "l3" else 0.0
