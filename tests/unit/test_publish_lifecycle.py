@@ -12,7 +12,7 @@ import pytest
 
 from packing import package
 from thaw.catalog.catalog import Catalog
-from thaw.catalog.configuration import Configuration
+from thaw.catalog.configuration import Configuration, UsedLayer
 from thaw.catalog.uses import Uses
 from thaw.errors import (
     ChunkNotFound,
@@ -139,7 +139,7 @@ class Bench:
         )
         self.publisher = self.new_publisher()
 
-    def new_publisher(self) -> Publisher:
+    def new_publisher(self, **limits: int) -> Publisher:
         return Publisher(
             catalog=self.catalog,
             packages=self.packages,
@@ -151,6 +151,7 @@ class Bench:
             retire=self.retire,
             forget=self.forgotten.append,
             published=self.published.append,
+            **limits,
         )
 
     def retire(self, configurations: Iterable[Configuration]) -> None:
@@ -465,3 +466,31 @@ async def test_a_changed_runtime_makes_new_snapshots_before_anybody_calls(bench:
     assert (renewed.snapshot_key, renewed.runtime_version_arn) == ("s2", "arn:patched")
     await life.check()
     assert bench.snapshotting.taken == 2
+
+
+async def test_code_and_layers_together_have_one_limit(bench: Bench) -> None:
+    code, first, second = (package({"a": bytes(size)}) for size in (100, 60, 41))
+    publisher = bench.new_publisher(unzipped_limit=200)
+    for layer in (first, second):
+        await publisher.store_layer(layer)
+    layers = [UsedLayer(arn=f"{number}", code_size=1, content_key=code_key(zip_)) for number, zip_ in
+              enumerate((first, second))]  # fmt: skip
+    draft = Configuration(
+        function_id="1", function_name="f", function_arn=bench.catalog.function_arn("f"), runtime="python3.13",
+        handler="app.handler", code_key=code_key(code), code_sha256="sha", layers=tuple(layers),
+    )  # fmt: skip
+    message = (
+        "Function code combined with layers exceeds the maximum allowed size of 200 bytes. "
+        "The actual size is 201 bytes."
+    )
+    with pytest.raises(ServiceError) as refused:
+        await publisher.function_created(draft, code)
+    assert (refused.value.code, refused.value.message) == ("InvalidParameterValueException", message)
+    created = await bench.catalog.create_function(replace(draft, layers=()), {})
+    await publisher.function_created(created, code)
+    await bench.until("f", None, "Active")
+    with pytest.raises(ServiceError) as refused:
+        await publisher.configuration_updated(replace(created, layers=tuple(layers)))
+    assert refused.value.message == message
+    await publisher.configuration_updated(replace(created, layers=tuple(layers[:1])))
+    await publisher.close()

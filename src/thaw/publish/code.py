@@ -176,6 +176,7 @@ class CodeFolders:
         self.root = root
         self._read = read
         self._unpacking: dict[str, asyncio.Task[Path]] = {}
+        self._sizes: dict[str, int] = {}
 
     def prepare(self) -> None:
         """Makes the root folder and removes what an interrupted run left half unpacked. Blocks: call it at start."""
@@ -196,8 +197,15 @@ class CodeFolders:
             return path
         return await self._unpacked(key, None)
 
+    async def size(self, key: str) -> int:
+        """Bytes of the unpacked package named `key`, files only."""
+        if key not in self._sizes:
+            self._sizes[key] = await asyncio.to_thread(size_of, await self.folder(key))
+        return self._sizes[key]
+
     async def remove(self, key: str) -> None:
         """Deletes the folder of a package that no configuration names any more."""
+        self._sizes.pop(key, None)
         doomed = self.root / f".{secrets.token_hex(8)}"
         try:
             (self.root / key).rename(doomed)
@@ -224,3 +232,13 @@ class CodeFolders:
         part = self.root / f".{secrets.token_hex(8)}"
         unpack(package, part)
         part.rename(path)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files below `folder`."""
+    return sum(
+        (Path(root) / name).lstat().st_size
+        for root, _, files in os.walk(folder)
+        for name in files
+        if not (Path(root) / name).is_symlink()
+    )

@@ -58,6 +58,10 @@ class LayerFolders:
             task.add_done_callback(lambda _: self._merging.pop(name, None))
         return await asyncio.shield(task)
 
+    async def size(self, key: str) -> int:
+        """Bytes of one layer, unpacked."""
+        return await self._layers.size(key)
+
     async def remove(self, key: str) -> None:
         """Deletes the folder of a layer that nothing names any more, and every merged folder with it."""
         await asyncio.to_thread(self._remove_merged, key)

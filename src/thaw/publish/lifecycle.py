@@ -24,7 +24,7 @@ from thaw.errors import (
     StoreError,
     ThawError,
 )
-from thaw.publish.code import CodeFolders, code_key
+from thaw.publish.code import UNZIPPED_LIMIT, CodeFolders, code_key
 from thaw.publish.keyed_locks import KeyedLocks
 from thaw.publish.layers import LayerFolders
 from thaw.publish.preparation import Preparation
@@ -39,6 +39,9 @@ ATTEMPTS = 2
 NO_PACKAGE = (
     "The deployment package is not in the store, because the server was stopped before it had all of it: "
     "upload the code again."
+)
+TOGETHER_TOO_LARGE = (
+    "Function code combined with layers exceeds the maximum allowed size of {} bytes. The actual size is {} bytes."
 )
 IDLE = "The function is idle."
 RESTORING = "The function is being restored."
@@ -88,6 +91,7 @@ class Publisher:
     At most `concurrency` snapshots are taken at one time; others wait, Pending. `retire(configurations)` is told which
     configurations are gone, so that their environments end, and `forget(key)` which snapshots, so that their memory is
     released. `published(configuration)` is told of a version that has a new snapshot, which is worth loading early.
+    Code and layers of a function, unpacked, are at most `unzipped_limit` bytes.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Publisher:
         forget: Callable[[str], None],
         published: Callable[[Configuration], None],
         concurrency: int = 2,
+        unzipped_limit: int = UNZIPPED_LIMIT,
     ) -> None:
         self._catalog = catalog
         self._packages = packages
@@ -115,6 +120,7 @@ class Publisher:
         self._retire = retire
         self._forget = forget
         self._published = published
+        self._unzipped_limit = unzipped_limit
         self._turns = asyncio.Semaphore(concurrency)
         self._tasks: dict[asyncio.Task[None], Configuration] = {}
         self._renewed: set[str] = set()
@@ -125,6 +131,7 @@ class Publisher:
     async def function_created(self, configuration: Configuration, code: bytes) -> None:
         """Unpacks and stores the zip, then settles $LATEST in the background. Raises ServiceError, StoreError."""
         await self._accept(code)
+        await self._check_size(configuration)
         self._spawn(self._settle_latest(configuration), configuration)
 
     async def code_updated(self, configuration: Configuration, code: bytes) -> None:
@@ -132,8 +139,18 @@ class Publisher:
         await self.function_created(configuration, code)
 
     async def configuration_updated(self, configuration: Configuration) -> None:
-        """Makes changed settings of $LATEST take effect, in the background."""
+        """Makes changed settings of $LATEST take effect, in the background. Raises ServiceError, StoreError."""
+        await self._check_size(configuration)
         self._spawn(self._settle_latest(configuration), configuration)
+
+    async def _check_size(self, configuration: Configuration) -> None:
+        """Lambda's quota counts a function's code and its layers together; code alone was measured as it came."""
+        if not configuration.layers:
+            return
+        size = await self._folders.size(configuration.code_key)
+        size += sum([await self._layers.size(layer.content_key) for layer in configuration.layers])
+        if size > self._unzipped_limit:
+            raise ServiceError("InvalidParameterValueException", TOGETHER_TOO_LARGE.format(self._unzipped_limit, size))
 
     async def version_published(self, configuration: Configuration) -> None:
         """Begins Init and snapshot of a Pending SnapStart version, in the background."""
