@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from botocore.auth import SigV4Auth
+from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
@@ -159,6 +159,79 @@ async def test_claims_that_are_not_whole(front):
         reply = await front.ask("GET", "/2015-03-31/functions", headers=given)
         assert reply.error[:2] == (403, code), given
         assert SECRET not in reply.error[2]
+
+
+# --- presigned URLs --------------------------------------------------------------------------------------------------
+
+
+def presigned(place, *, query="", expires=60, secret=SECRET, region=REGION, method="GET"):
+    """The query of a URL as botocore signs it."""
+    url = f"{ENDPOINT}{place}" + (f"?{query}" if query else "")
+    request = AWSRequest(method=method, url=url)
+    SigV4QueryAuth(Credentials(KEY, secret), "lambda", region, expires=expires).add_auth(request)
+    return urlsplit(request.url).query
+
+
+@pytest.mark.parametrize("query", ["", "MaxItems=2&FunctionVersion=ALL"])
+async def test_a_presigned_url_is_taken(front, query):
+    reply = await front.ask("GET", "/2015-03-31/functions", query=presigned("/2015-03-31/functions", query=query))
+    assert (reply.status, reply.json["Functions"]) == (200, [])
+
+
+async def test_a_presigned_url_is_good_for_what_was_signed_only(front):
+    place = "/2015-03-31/functions"
+    good = presigned(place, query="MaxItems=2")
+    wrong = [
+        (place, good.replace("MaxItems=2", "MaxItems=3")),
+        (place, good + "&FunctionVersion=ALL"),
+        (place, presigned(place, secret="other")),
+        (place, good.replace("X-Amz-Expires=60", "X-Amz-Expires=600")),
+        (path("f"), good),
+    ]
+    for asked, query in wrong:
+        reply = await front.ask("GET", asked, query=query)
+        assert reply.error == (403, "InvalidSignatureException", MISMATCH), query
+    region = await front.ask("GET", place, query=presigned(place, region="eu-west-1"))
+    assert region.error == (403, "InvalidSignatureException", "Credential should be scoped to a valid region.")
+    posted = await front.ask("POST", path("f", "/invocations"), query=presigned(place), body=b"{}")
+    assert posted.error[:2] == (403, "InvalidSignatureException")
+
+
+@pytest.mark.parametrize(
+    ("age_s", "expires", "text"),
+    [(61, 60, "Signature expired: "), (86500, 86400, "Signature expired: "), (-360, 60, "Signature not yet current: ")],
+)
+async def test_a_presigned_url_ends_when_it_says(front, monkeypatch, age_s, expires, text):
+    place = "/2015-03-31/functions"
+    moment = datetime.now(UTC) - timedelta(seconds=age_s)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: moment)
+    reply = await front.ask("GET", place, query=presigned(place, expires=expires))
+    assert reply.error[:2] == (403, "InvalidSignatureException")
+    assert reply.error[2].startswith(text)
+    if age_s > 0:
+        assert reply.error[2].endswith(f" - {expires // 60} min.)")
+        kept = await front.ask("GET", place, query=presigned(place, expires=expires + 3600))
+        assert kept.status == 200
+
+
+async def test_presigned_urls_that_are_not_whole(front):
+    place = "/2015-03-31/functions"
+    good = presigned(place)
+    message = (
+        "AWS query-string parameters must include 'X-Amz-Algorithm', 'X-Amz-Credential', 'X-Amz-Signature', "
+        "'X-Amz-SignedHeaders' and 'X-Amz-Date'. Re-examine the query-string parameters."
+    )
+    for name in ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"):
+        left = "&".join(part for part in good.split("&") if not part.startswith(f"{name}="))
+        assert (await front.ask("GET", place, query=left)).error == (403, "IncompleteSignatureException", message)
+    for expires in ("0", "604801", "x", "-1", "9" * 400):
+        reply = await front.ask("GET", place, query=good.replace("X-Amz-Expires=60", f"X-Amz-Expires={expires}"))
+        message = f"X-Amz-Expires must be a number of seconds, from 1 to 604800: got '{expires[:20]}'."
+        assert reply.error == (403, "IncompleteSignatureException", message)
+    unhosted = good.replace("X-Amz-SignedHeaders=host", "X-Amz-SignedHeaders=accept")
+    reply = await front.ask("GET", place, query=unhosted)
+    assert reply.error[:2] == (403, "InvalidSignatureException")
+    assert reply.error[2] == "'host' must be a 'SignedHeader' in the AWS Authorization."
 
 
 # --- what needs no signature -----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """AWS Signature Version 4, verified: the signature is computed anew by botocore's own signer and compared.
 
+A signature is in the Authorization header, or (presigned URLs) in parameters of the query with a lifetime of their own.
 Texts and codes are those of AWS's front ends; Lambda answers all of them with 403.
 """
 
@@ -13,7 +14,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from thaw.api.http import Request
 from thaw.errors import ConfigurationError, ServiceError
 
 _SKEW = timedelta(minutes=5)
+# A presigned URL is good for seven days at most.
+_LONGEST_S = 7 * 86400
 _TIME = "%Y%m%dT%H%M%SZ"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _PART = re.compile(r"(Credential|SignedHeaders|Signature)=([^\s,]+)")
@@ -37,7 +40,7 @@ _HASHED_HERE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a request says of its signature; not verified yet."""
+    """What a request says of its signature; not verified yet. `expires_s` is the lifetime of a presigned URL."""
 
     key_id: str
     time: str
@@ -45,6 +48,7 @@ class Claim:
     service: str
     signed: tuple[str, ...]
     signature: str
+    expires_s: int | None = None
 
 
 class _Recomputed(SigV4Auth):  # type: ignore[misc]
@@ -76,16 +80,19 @@ class Signatures:
         Raises MissingAuthenticationToken-, IncompleteSignature-, UnrecognizedClient- and InvalidSignatureException.
         """
         header = request.headers.get("authorization")
-        if not header:
+        if header:
+            claim = _read(header, request.headers.get("x-amz-date", ""))
+        elif "X-Amz-Algorithm" in request.query or "X-Amz-Signature" in request.query:
+            claim = _read_query({name: values[-1] for name, values in request.query.items()})
+        else:
             raise _refusal("MissingAuthenticationTokenException", "Missing Authentication Token")
-        claim = _read(header, request.headers.get("x-amz-date", ""))
         if claim.key_id not in self._secrets:
             raise _refusal("UnrecognizedClientException", "The security token included in the request is invalid.")
         if claim.region != self._region:
             raise _invalid("Credential should be scoped to a valid region.")
         if claim.service != self._service:
             raise _invalid(f"Credential should be scoped to correct service: '{self._service}'.")
-        self._check_time(claim.time)
+        self._check_time(claim)
         return claim
 
     async def verify(self, claim: Claim, request: Request, body: bytes) -> None:
@@ -109,6 +116,8 @@ class Signatures:
                 headers.add_header(lower, value.decode("utf-8", "replace"))
         # Clients write a query in their own ways; both sides sign its names and values in one way.
         params = parse_qsl(request.raw_query.replace("+", "%2B"), keep_blank_values=True)
+        if claim.expires_s is not None:
+            params = [(name, value) for name, value in params if name != "X-Amz-Signature"]
         url = f"http://{request.headers.get('host', '')}{request.raw_path}"
         signed = AWSRequest(method=request.method, url=url, params=params, headers=headers)
         signed.context["timestamp"] = claim.time
@@ -118,11 +127,14 @@ class Signatures:
         text: str = signer.signature(signer.string_to_sign(signed, signer.canonical_request(signed)), signed)
         return text
 
-    def _check_time(self, text: str) -> None:
+    def _check_time(self, claim: Claim) -> None:
+        text = claim.time
         moment, present = _time(text), self._clock()
-        if moment < present - _SKEW:
+        lifetime = _SKEW if claim.expires_s is None else timedelta(seconds=claim.expires_s)
+        if moment < present - lifetime:
             raise _invalid(
-                f"Signature expired: {text} is now earlier than {_text(present - _SKEW)} ({_text(present)} - 5 min.)"
+                f"Signature expired: {text} is now earlier than {_text(present - lifetime)} "
+                f"({_text(present)} - {lifetime // timedelta(minutes=1)} min.)"
             )
         if moment > present + _SKEW:
             raise _invalid(
@@ -161,12 +173,41 @@ def _read(header: str, time: str) -> Claim:
         wanted = " ".join(f"Authorization header requires '{name}' parameter." for name in missing)
         dated = "" if time else "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. "
         raise _refusal("IncompleteSignatureException", f"{wanted} {dated}Authorization={header[:200]}".strip())
-    scope = parts["Credential"].rsplit("/", 4)
+    signed = tuple(parts["SignedHeaders"].lower().split(";"))
+    claim = _scoped(parts["Credential"], time, signed, parts["Signature"])
+    _check_signed(signed, ("host", "x-amz-date"))
+    return claim
+
+
+def _read_query(query: Mapping[str, str]) -> Claim:
+    """The parts of a presigned URL's query. Raises IncompleteSignatureException where one is missing."""
+    wanted = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date")
+    if any(not query.get(name) for name in wanted) or query["X-Amz-Algorithm"] != _ALGORITHM:
+        raise _refusal(
+            "IncompleteSignatureException",
+            "AWS query-string parameters must include 'X-Amz-Algorithm', 'X-Amz-Credential', 'X-Amz-Signature', "
+            "'X-Amz-SignedHeaders' and 'X-Amz-Date'. Re-examine the query-string parameters.",
+        )
+    expires = query.get("X-Amz-Expires", "300")
+    if not (expires.isascii() and expires.isdigit() and 0 < int(expires[:7]) <= _LONGEST_S):
+        raise _refusal(
+            "IncompleteSignatureException",
+            f"X-Amz-Expires must be a number of seconds, from 1 to {_LONGEST_S}: got '{expires[:20]}'.",
+        )
+    signed = tuple(query["X-Amz-SignedHeaders"].lower().split(";"))
+    claim = _scoped(query["X-Amz-Credential"], query["X-Amz-Date"], signed, query["X-Amz-Signature"])
+    _check_signed(signed, ("host",))
+    return replace(claim, expires_s=int(expires[:7]))
+
+
+def _scoped(credential: str, time: str, signed: tuple[str, ...], signature: str) -> Claim:
+    """The claim; a credential is keyid/date/region/service/aws4_request."""
+    scope = credential.rsplit("/", 4)
     if len(scope) != 5 or scope[4] != "aws4_request":
         raise _refusal(
             "IncompleteSignatureException",
             f"Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, "
-            f"got '{parts['Credential'][:200]}'",
+            f"got '{credential[:200]}'",
         )
     key_id, day, region, service, _ = scope
     if day != time[:8]:
@@ -174,14 +215,12 @@ def _read(header: str, time: str) -> Claim:
             f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
             f"'{day}' != '{time[:8]}', from '{time}'."
         )
-    signed = tuple(parts["SignedHeaders"].lower().split(";"))
-    _check_signed(signed)
-    return Claim(key_id, time, region, service, signed, parts["Signature"])
+    return Claim(key_id, time, region, service, signed, signature)
 
 
-def _check_signed(signed: Iterable[str]) -> None:
+def _check_signed(signed: Iterable[str], wanted: Iterable[str]) -> None:
     """A signature that does not cover the host and the time could be used elsewhere and for ever."""
-    for name in ("host", "x-amz-date"):
+    for name in wanted:
         if name not in signed:
             raise _invalid(f"'{name}' must be a 'SignedHeader' in the AWS Authorization.")
 
