@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from thaw.cli import bench, demo, deploy, doctor, logs, serve, snapshot
+from thaw.cli import bench, demo, deploy, doctor, logs, runtime, serve, snapshot
 from thaw.cli.local import commands as local
 from thaw.errors import ThawError
 
@@ -25,6 +25,7 @@ application.add_typer(local.application)
 application.command("doctor")(doctor.doctor)
 application.command("bench")(bench.bench)
 application.add_typer(snapshot.application)
+application.add_typer(runtime.application)
 
 
 def run() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from thaw.errors import RuntimeNotFound
+from thaw.runtimes.added import added_folders
 from thaw.runtimes.installation import Progress
 from thaw.runtimes.java import JavaRuntimes
 from thaw.runtimes.language import Language
 from thaw.runtimes.node import NodeRuntimes
 from thaw.runtimes.provided import ProvidedRuntimes
 from thaw.runtimes.python import PythonRuntimes
-from thaw.runtimes.runtime import Runtime
+from thaw.runtimes.runtime import Installed, Runtime
 
 
 class Runtimes:
@@ -36,16 +38,29 @@ class Runtimes:
         progress: Progress = lambda line: None,
     ) -> None:
         runtimes_dir = state_dir / "runtimes"
+        added = partial(added_folders, state_dir)
         self._languages: tuple[Language, ...] = (
-            PythonRuntimes(runtimes_dir, region=region, index_url=index_url, folders=folders, progress=progress),
+            PythonRuntimes(
+                runtimes_dir, region=region, index_url=index_url, folders=folders, added=added, progress=progress
+            ),
             JavaRuntimes(
-                runtimes_dir, region=region, repository_url=maven_repository_url, homes=java_homes, progress=progress
+                runtimes_dir,
+                region=region,
+                repository_url=maven_repository_url,
+                homes=java_homes,
+                added=added,
+                progress=progress,
             ),
             NodeRuntimes(runtimes_dir, region=region, progress=progress),
             ProvidedRuntimes(region=region),
         )
         self._found: dict[str, Runtime] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+
+    async def installed(self) -> list[Installed]:
+        """Every installation that serves a runtime, by family, newest first."""
+        found = await asyncio.gather(*(language.installed() for language in self._languages))
+        return [each for family in found for each in family]
 
     async def names(self) -> tuple[str, ...]:
         """Names of the runtimes that this machine has, by family, newest first; nothing is installed."""

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes.installation import COMPLETE, Progress
 from thaw.runtimes.java_client import BOOTSTRAP, MOUNTED_AT, client_folder
-from thaw.runtimes.java_homes import NAME, SERVED, JavaHome, discover
+from thaw.runtimes.java_homes import NAME, SERVED, JavaHome, default_homes, discover
 from thaw.runtimes.python import LANGUAGE_AT, SHARED_WITH_HOST
-from thaw.runtimes.runtime import Mount, Runtime
+from thaw.runtimes.runtime import Installed, Mount, Runtime
 
 LIBRARY_PATH = f"/lib64:/usr/lib64:{MOUNTED_AT}:{MOUNTED_AT}/lib:/var/task:/var/task/lib:/opt/lib"
 """Lambda's LD_LIBRARY_PATH without the folder of a language: a JVM finds its own libraries."""
 
 
 class JavaRuntimes:
-    """The `Language` of Java; `homes` limits where installations are looked for (default: the usual places)."""
+    """The `Language` of Java; `homes` limits where installations are looked for (default: the usual places).
+
+    `added` names folders of people's own, which come first.
+    """
 
     def __init__(
         self,
@@ -28,12 +31,14 @@ class JavaRuntimes:
         region: str,
         repository_url: str | None = None,
         homes: Sequence[Path] | None = None,
+        added: Callable[[], Sequence[Path]] = tuple,
         progress: Progress,
     ) -> None:
         self._runtimes_dir = runtimes_dir
         self._region = region
         self._repository_url = repository_url
         self._homes = homes
+        self._added = added
         self._progress = progress
         self._found: dict[str, tuple[JavaHome, Path]] = {}
 
@@ -44,12 +49,16 @@ class JavaRuntimes:
 
     async def names(self) -> tuple[str, ...]:
         """Those with an installation here, newest first."""
-        found = await asyncio.to_thread(discover, self._homes)
-        return tuple(dict.fromkeys(home.name for home in found))
+        return tuple(dict.fromkeys(each.name for each in await self.installed()))
+
+    async def installed(self) -> list[Installed]:
+        """See `Language`."""
+        found = await asyncio.to_thread(discover, self._all_homes())
+        return [Installed(home.name, home.version, home.folder) for home in found]
 
     async def find(self, name: str) -> Runtime:
         """The runtime `name`, fetching its client if need be; raises `RuntimeNotFound`."""
-        homes = await asyncio.to_thread(discover, self._homes)
+        homes = await asyncio.to_thread(discover, self._all_homes())
         home = _home(name, homes)
         client = await client_folder(
             self._runtimes_dir, _compiler(homes), repository_url=self._repository_url, progress=self._progress
@@ -63,6 +72,9 @@ class JavaRuntimes:
             return runtime_digest(*self._found[name])
         except FileNotFoundError:
             return None
+
+    def _all_homes(self) -> list[Path]:
+        return [*self._added(), *(default_homes() if self._homes is None else self._homes)]
 
 
 def _home(name: str, homes: Sequence[JavaHome]) -> JavaHome:

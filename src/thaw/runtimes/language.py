@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from thaw.runtimes.runtime import Runtime
+from thaw.runtimes.runtime import Installed, Runtime
 
 
 class Language(Protocol):
@@ -17,6 +17,10 @@ class Language(Protocol):
 
     async def names(self) -> Sequence[str]:
         """Those that this machine has, newest first; nothing is installed."""
+        ...
+
+    async def installed(self) -> Sequence[Installed]:
+        """All that this machine has, newest first, those of one name in order of preference."""
         ...
 
     async def find(self, name: str) -> Runtime:

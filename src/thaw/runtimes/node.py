@@ -21,7 +21,7 @@ from thaw.errors import RuntimeNotFound
 from thaw.runtimes.client import MOUNTED_AT
 from thaw.runtimes.installation import COMPLETE, Progress, complete_folder, run
 from thaw.runtimes.python import LANGUAGE_AT, LIBRARY_PATH, SEARCH_PATH, SHARED_WITH_HOST
-from thaw.runtimes.runtime import Circumstances, Mount, Runtime
+from thaw.runtimes.runtime import Circumstances, Installed, Mount, Runtime
 
 OLDEST_MAJOR = 18
 """The client is compiled against Node-API version 8, which older releases lack."""
@@ -123,6 +123,10 @@ class NodeRuntimes:
     async def names(self) -> Sequence[str]:
         """See `Language`."""
         return tuple(dict.fromkeys(node.name for node in await discover()))
+
+    async def installed(self) -> Sequence[Installed]:
+        """See `Language`."""
+        return [Installed(node.name, node.version, node.prefix) for node in await discover()]
 
     async def find(self, name: str) -> Runtime:
         """See `Language`; raises `RuntimeNotFound` where there is no such node, or its client cannot be built."""

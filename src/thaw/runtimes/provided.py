@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 
-from thaw.runtimes.runtime import Circumstances, Runtime
+from thaw.runtimes.runtime import Circumstances, Installed, Runtime
 
 NAMES = ("provided.al2023", "provided.al2")
 BOOTSTRAP = "bootstrap"
@@ -31,6 +31,10 @@ class ProvidedRuntimes:
     async def names(self) -> Sequence[str]:
         """All of them."""
         return NAMES
+
+    async def installed(self) -> Sequence[Installed]:
+        """See `Language`."""
+        return [Installed(name, "", None) for name in NAMES]
 
     async def find(self, name: str) -> Runtime:
         """See `Language`."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes.client import BOOTSTRAP, MOUNTED_AT, client_folder
 from thaw.runtimes.installation import COMPLETE, Progress
-from thaw.runtimes.interpreters import NAME, OLDEST_MINOR, Interpreter, discover
-from thaw.runtimes.runtime import Mount, Runtime
+from thaw.runtimes.interpreters import NAME, OLDEST_MINOR, Interpreter, default_folders, discover
+from thaw.runtimes.runtime import Installed, Mount, Runtime
 
 LANGUAGE_AT = "/var/lang"
 SHARED_WITH_HOST = Path("/usr")
@@ -23,7 +23,10 @@ SEARCH_PATH = LANGUAGE_AT + "/bin:/usr/local/bin:/usr/bin:/bin:/opt/bin"
 
 
 class PythonRuntimes:
-    """The `Language` of python3.9 and later; `folders` limits where interpreters are looked for."""
+    """The `Language` of python3.9 and later; `folders` limits where interpreters are looked for.
+
+    `added` names folders of people's own (with bin/ in them), which come first.
+    """
 
     def __init__(
         self,
@@ -32,12 +35,14 @@ class PythonRuntimes:
         region: str,
         index_url: str | None = None,
         folders: Sequence[Path] | None = None,
+        added: Callable[[], Sequence[Path]] = tuple,
         progress: Progress,
     ) -> None:
         self._runtimes_dir = runtimes_dir
         self._region = region
         self._index_url = index_url
         self._folders = folders
+        self._added = added
         self._progress = progress
         self._found: dict[str, tuple[Interpreter, Path]] = {}
 
@@ -48,7 +53,12 @@ class PythonRuntimes:
 
     async def names(self) -> tuple[str, ...]:
         """Those with an interpreter here, newest first."""
-        return tuple(dict.fromkeys(interpreter.name for interpreter in await discover(folders=self._folders)))
+        return tuple(dict.fromkeys(each.name for each in await self.installed()))
+
+    async def installed(self) -> list[Installed]:
+        """See `Language`."""
+        found = await discover(folders=self._all_folders())
+        return [Installed(interpreter.name, interpreter.version, interpreter.prefix) for interpreter in found]
 
     async def find(self, name: str) -> Runtime:
         """The runtime `name`, installing its client if need be; raises `RuntimeNotFound`."""
@@ -66,8 +76,12 @@ class PythonRuntimes:
         except FileNotFoundError:
             return None
 
+    def _all_folders(self) -> list[Path]:
+        folders = default_folders() if self._folders is None else self._folders
+        return [*(folder / "bin" for folder in self._added()), *folders]
+
     async def _interpreter(self, name: str) -> Interpreter:
-        found = await discover(name, self._folders)
+        found = await discover(name, self._all_folders())
         if not found:
             others = ", ".join(await self.names()) or "none"
             raise RuntimeNotFound(

@@ -12,6 +12,15 @@ _NAME = re.compile(r"([a-z]+)\.?(.*?)(?:\.x)?")
 
 
 @dataclass(frozen=True, slots=True)
+class Installed:
+    """An installation of this machine that serves the runtime `name`; `folder` is None where the function brings it."""
+
+    name: str
+    version: str
+    folder: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """A folder of the host that the sandbox sees, read-only, at `target`."""
 
