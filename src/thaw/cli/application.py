@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from thaw.cli import bench, demo, deploy, doctor, logs, runtime, serve, snapshot
+from thaw.cli import bench, demo, deploy, doctor, lint, logs, runtime, serve, snapshot
 from thaw.cli.local import commands as local
 from thaw.errors import ThawError
 
@@ -23,6 +23,7 @@ application.command("logs")(logs.logs)
 application.command("deploy")(deploy.deploy)
 application.add_typer(local.application)
 application.command("doctor")(doctor.doctor)
+application.command("lint")(lint.lint)
 application.command("bench")(bench.bench)
 application.add_typer(snapshot.application)
 application.add_typer(runtime.application)
