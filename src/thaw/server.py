@@ -192,7 +192,9 @@ class Server:
             folders=folders,
             layers=layers,
             preparation=preparation,
-            snapshotting=Snapshotting(preparation, pool, store.snapshots, logs, limits, self._restoring.rehearse),
+            snapshotting=Snapshotting(
+                preparation, pool, store.snapshots, logs, limits, self._restoring.rehearse, self._restoring.keep
+            ),
             snapshots=store.snapshots,
             retire=self.invoker.assignment.retire,
             forget=self._restoring.forget,
@@ -226,6 +228,7 @@ class Server:
         )  # fmt: skip
         serving = asyncio.create_task(front.serve(sockets=[listener]))
         parts.push_async_callback(_stop, front, serving)
+        parts.callback(application.stop)
         while not front.started:
             if serving.done():
                 serving.result()

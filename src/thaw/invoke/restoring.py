@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -264,21 +264,24 @@ class Restoring:
         Raises RestoreRefused, RestoreFailed, StoreError, ServiceError. A defect of our own is a RestoreFailed, too: the
         function is not to suffer for it.
         """
-        try:
-            return await self._load_parts(configuration, settings)
-        except ThawError:
-            raise
-        except Exception as error:
-            logger.exception("the snapshot %s could not be loaded", configuration.snapshot_key)
-            fault = f"{type(error).__name__}: {error}"
-            message = f"Loading it met a fault of the server ({fault}), which its log tells more about."
-            raise RestoreFailed(message, step="load") from error
+        return await _without_defects(configuration, self._load_parts(configuration, settings))
 
     async def _load_parts(self, configuration: Configuration, settings: FunctionSettings) -> ResidentSnapshot:
         assert configuration.snapshot_key is not None, "only versions that have a snapshot are cloned"
         manifest = await self._snapshots.load_manifest(configuration.snapshot_key, configuration.kms_key_arn)
         check(manifest.facts)  # before anything large is read
         plan, disk = await asyncio.gather(self._snapshots.read_plan(manifest), self._snapshots.read_disk(manifest))
+        return await self._resident(configuration, settings, manifest, plan, disk)
+
+    async def _resident(
+        self,
+        configuration: Configuration,
+        settings: FunctionSettings,
+        manifest: Manifest,
+        plan: bytes,
+        disk: bytes,
+        memory_fd: int | None = None,
+    ) -> ResidentSnapshot:
         resident = await Resident.load(
             mounts=self._pool.template,
             places=_template_places(settings),
@@ -286,6 +289,7 @@ class Restoring:
             facts=manifest.facts,
             source=StoredImage(self._snapshots, manifest),
             page_faults=await self._page_faults.current(),
+            memory_fd=memory_fd,
         )
         if "refined_pieces" not in manifest.facts:
             resident.on_refined = lambda pieces: self._in_background(self._refine(configuration, manifest, pieces))
@@ -306,16 +310,34 @@ class Restoring:
         self._preparing_tasks.add(task)
         task.add_done_callback(self._preparing_tasks.discard)
 
+    async def keep(
+        self, configuration: Configuration, manifest: Manifest, plan: bytes, memory_fd: int, disk: bytes
+    ) -> None:
+        """Makes a snapshot that was just stored resident, from the images that it was made of.
+
+        So the first call finds what the hundredth does. `memory_fd` stays the caller's. Where this fails the snapshot
+        is loaded from the store when it is called.
+        """
+        configuration = replace(configuration, snapshot_key=manifest.snapshot_key)
+
+        async def load(settings: FunctionSettings) -> ResidentSnapshot:
+            loading = self._resident(configuration, settings, manifest, plan, disk, memory_fd)
+            return await _without_defects(configuration, loading)
+
+        await self._prepare(configuration, load)
+
     def prepare(self, configuration: Configuration) -> None:
         """Loads a new snapshot in the background, so that the first call of its version need not wait for it."""
-        self._in_background(self._prepare(configuration))
+        self._in_background(self._prepare(configuration, lambda settings: self._load(configuration, settings)))
 
-    async def _prepare(self, configuration: Configuration) -> None:
+    async def _prepare(
+        self, configuration: Configuration, load: Callable[[FunctionSettings], Awaitable[ResidentSnapshot]]
+    ) -> None:
         key = configuration.snapshot_key
         assert key is not None, "it was just taken"
         try:
             settings = await self._preparing.settings(configuration, "snap-start")
-            async with self._residents.hold(key, lambda: self._load(configuration, settings)) as resident:
+            async with self._residents.hold(key, lambda: load(settings)) as resident:
                 self._fork_ahead(resident, _as_frozen(resident, settings))
         except ThawError as error:
             logger.warning("the new snapshot of %s could not be loaded: %s", configuration.qualified_arn, error)
@@ -331,6 +353,21 @@ class Restoring:
         await asyncio.gather(*self._preparing_tasks, return_exceptions=True)
         await self._residents.close()
         await self._page_faults.close()
+
+
+async def _without_defects(
+    configuration: Configuration, loading: Coroutine[Any, Any, ResidentSnapshot]
+) -> ResidentSnapshot:
+    """What `loading` gives; an error that no sentence was written for becomes RestoreFailed."""
+    try:
+        return await loading
+    except ThawError:
+        raise
+    except Exception as error:
+        logger.exception("the snapshot %s could not be loaded", configuration.snapshot_key)
+        fault = f"{type(error).__name__}: {error}"
+        message = f"Loading it met a fault of the server ({fault}), which its log tells more about."
+        raise RestoreFailed(message, step="load") from error
 
 
 class _Thawing:

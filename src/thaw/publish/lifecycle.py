@@ -351,7 +351,7 @@ class Publisher:
         if done:
             self._published(replace(configuration, snapshot_key=key))
         else:
-            await self._snapshots.delete(key)
+            await self._drop_snapshot(key)
         return done
 
     async def _set_state(self, configuration: Configuration, **changes: Any) -> bool:

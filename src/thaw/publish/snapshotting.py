@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from thaw.catalog.configuration import Configuration
+from thaw.chunk import Manifest
 from thaw.environment.execution import Environment
 from thaw.environment.sandbox import Sandbox
 from thaw.environment.settings import FunctionSettings, WaitsIn
@@ -45,7 +46,7 @@ class SnapshotSaving(Protocol):
         disk: bytes,
         facts: Mapping[str, Any],
         kms_key_arn: str | None,
-    ) -> object: ...
+    ) -> Manifest: ...
 
 
 class Observed(Protocol):
@@ -59,6 +60,9 @@ class Observed(Protocol):
 
 # Restores a snapshot once, given settings, plan, memory image, disk image and facts; None where it cannot be observed.
 Rehearse = Callable[[FunctionSettings, bytes, int, bytes, Mapping[str, Any]], Awaitable[Observed | None]]
+
+# Makes a snapshot that was just stored resident, given its plan, memory image and disk image; raises nothing.
+Keep = Callable[[Configuration, Manifest, bytes, int, bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Snapshotting:
         logs: Path,
         limits: TakingLimits,
         rehearse: Rehearse,
+        keep: Keep,
     ) -> None:
         self._preparation = preparation
         self._pool = pool
@@ -87,6 +92,7 @@ class Snapshotting:
         self._logs = logs
         self._limits = limits
         self._rehearse = rehearse
+        self._keep = keep
 
     async def take(self, configuration: Configuration) -> str:
         """Takes and saves a snapshot of the version; returns its key.
@@ -146,12 +152,14 @@ class Snapshotting:
         plan, disk = await asyncio.to_thread(captured.plan), await asyncio.to_thread(captured.disk)
         observed = await self._rehearse(settings, plan, captured.memory_fd, disk, captured.facts)
         if observed is None:
-            await self._snapshots.save(key, plan, captured.memory_fd, disk, captured.facts, arn)
+            manifest = await self._snapshots.save(key, plan, captured.memory_fd, disk, captured.facts, arn)
+            await self._keep(configuration, manifest, plan, captured.memory_fd, disk)
             return key
         layout = await asyncio.to_thread(lay_out, plan, captured.memory_fd, observed.touched)
         try:
             facts = {**captured.facts, "eager_bytes": layout.eager_size, "written": observed.written}
-            await self._snapshots.save(key, layout.plan, layout.memory, disk, facts, arn)
+            manifest = await self._snapshots.save(key, layout.plan, layout.memory, disk, facts, arn)
+            await self._keep(configuration, manifest, layout.plan, layout.memory, disk)
         finally:
             os.close(layout.memory)
         return key

@@ -100,17 +100,19 @@ class Resident:
         facts: Mapping[str, Any],
         source: ImageSource,
         page_faults: PageFaults | None,
+        memory_fd: int | None = None,
     ) -> Resident:
         """Build a template; it is ready when everything that clones cannot do without has arrived.
 
-        Without a page-fault server everything is waited for. `mounts` and `places` are as for `Template.load`.
+        Without a page-fault server everything is waited for. `mounts` and `places` are as for `Template.load`. Where
+        the whole image is here already, in the memfd `memory_fd` (the caller's), nothing is read.
 
         Raises:
             RestoreRefused: this machine differs from the snapshot's.
             RestoreFailed: a step of the plan failed.
             StoreError: a piece could not be had.
         """
-        arrival = Arrival.of(source)
+        arrival = Arrival.of(source) if memory_fd is None else Arrival.complete(memory_fd, source.piece)
         eager = source.size if page_faults is None else min(source.size, facts.get("eager_bytes", source.size))
         first = _pieces(0, eager, source.piece)
         clones_own = _pieces(facts.get("clone_offset", source.size), source.size, source.piece)
