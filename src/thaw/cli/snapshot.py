@@ -40,7 +40,7 @@ def ls(state_dir: StateDir = None) -> None:
     """List all snapshots: sizes, what they share with others, and what is read first."""
     from rich.table import Table
 
-    rows, total = _run(state_dir, _rows)
+    rows, total = with_store(state_dir, _rows)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("snapshot", "key", "image", "stored", "shared", "working set"):
         table.add_column(heading, justify="left" if heading in ("snapshot", "key") else "right")
@@ -56,7 +56,7 @@ def show(name: Name, measure: Annotated[bool, typer.Option(help="Time the restor
          state_dir: StateDir = None) -> None:  # fmt: skip
     """Show one snapshot: sections, key, facts, and which tiers hold how much of it."""
     console = wide_console()
-    for line in _run(state_dir, lambda opened: _description(opened, name, measure)):
+    for line in with_store(state_dir, lambda opened: _description(opened, name, measure)):
         console.print(line)
 
 
@@ -68,7 +68,7 @@ def verify(
     """Open every chunk in the origin; the exit status is 1 where one is missing or damaged."""
     console = wide_console()
     faults = 0
-    for line, wrong in _run(state_dir, lambda opened: _verified(opened, name)):
+    for line, wrong in with_store(state_dir, lambda opened: _verified(opened, name)):
         console.print(line)
         faults += wrong
     if faults:
@@ -78,12 +78,12 @@ def verify(
 @application.command("gc")
 def gc(state_dir: StateDir = None) -> None:
     """Remove chunks that no manifest names, such as those of a publish that was killed."""
-    removed = _run(state_dir, lambda opened: opened.store.snapshots.collect())
+    removed = with_store(state_dir, lambda opened: opened.store.snapshots.collect())
     wide_console().print(f"Removed {removed} chunks that no snapshot needs.")
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
+class Opened:
     """A store, and the versions whose snapshots are in it, by snapshot key."""
 
     store: Store
@@ -107,18 +107,19 @@ class _Opened:
         return await self.store.snapshots.load_manifest(key, None if one is None else one.kms_key_arn)
 
 
-def _run(state_dir: Path | None, work: Callable[[_Opened], Awaitable[Result]]) -> Result:
+def with_store(state_dir: Path | None, work: Callable[[Opened], Awaitable[Result]]) -> Result:
+    """What `work` gives for the store of the server's settings, which is closed again."""
     return asyncio.run(_with_store(state_dir, work))
 
 
-async def _with_store(state_dir: Path | None, work: Callable[[_Opened], Awaitable[Result]]) -> Result:
+async def _with_store(state_dir: Path | None, work: Callable[[Opened], Awaitable[Result]]) -> Result:
     from thaw.config import read_settings
     from thaw.store import open_store
 
     settings = read_settings(state_dir=state_dir)
     versions = await _versions(settings)
     with _closing(await asyncio.to_thread(open_store, settings, serving=False)) as store:
-        result = await work(_Opened(store, versions))
+        result = await work(Opened(store, versions))
         await store.snapshots.chunks.settled()
         return result
 
@@ -159,7 +160,7 @@ def _after(page: Any) -> tuple[str, int]:
 # --- ls ---------------------------------------------------------------------------------------------------------------
 
 
-async def _rows(opened: _Opened) -> tuple[list[tuple[str, ...]], int]:
+async def _rows(opened: Opened) -> tuple[list[tuple[str, ...]], int]:
     """A row for each snapshot, and the bytes of all chunks together."""
     from thaw.errors import ThawError
 
@@ -176,13 +177,13 @@ async def _rows(opened: _Opened) -> tuple[list[tuple[str, ...]], int]:
     return rows + broken, sum(sizes.values())
 
 
-def _row(opened: _Opened, key: str, manifest: Manifest, users: Counter[str]) -> tuple[str, ...]:
+def _row(opened: Opened, key: str, manifest: Manifest, users: Counter[str]) -> tuple[str, ...]:
     sizes = _chunk_sizes(manifest)
     shared = sum(size for id, size in sizes.items() if users[id] > 1)
     image = sum(section.size for section in manifest.sections.values())
     stored = sum(sizes.values())
     return (
-        opened.label(key), manifest.key_name, _mib(image), _mib(stored), _share(shared, stored), _working_set(manifest),
+        opened.label(key), manifest.key_name, mib(image), mib(stored), _share(shared, stored), working_set_text(manifest),
     )  # fmt: skip
 
 
@@ -190,9 +191,10 @@ def _chunk_sizes(manifest: Manifest) -> dict[str, int]:
     return {place.id: place.size for section in manifest.sections.values() for place in section.chunks}
 
 
-def _working_set(manifest: Manifest) -> str:
+def working_set_text(manifest: Manifest) -> str:
+    """Its size, and its share of the memory image."""
     size = sum(place.size for place in working_set(manifest))
-    return f"{_mib(size)} ({_share(size, sum(place.size for place in manifest.memory.chunks))})"
+    return f"{mib(size)} ({_share(size, sum(place.size for place in manifest.memory.chunks))})"
 
 
 def working_set(manifest: Manifest) -> list[Any]:
@@ -207,15 +209,15 @@ def working_set(manifest: Manifest) -> list[Any]:
 # --- show -------------------------------------------------------------------------------------------------------------
 
 
-async def _description(opened: _Opened, name: str, measure: bool) -> list[str]:
+async def _description(opened: Opened, name: str, measure: bool) -> list[str]:
     key = opened.key_of(name)
     manifest = await opened.manifest(key)
     sizes = _chunk_sizes(manifest)
     lines = [f"[bold]{opened.label(key)}[/]  {key}", f"  sealed under {_key_shown(manifest)}"]
     for title, section in manifest.sections.items():
         present = sum(place.size for place in section.chunks)
-        lines.append(f"  {title:7} {_mib(section.size):>12}, {len(section.chunks)} chunks, {_mib(present)} not zero")
-    lines.append(f"  working set {_working_set(manifest)} of the memory image, laid out at its front")
+        lines.append(f"  {title:7} {mib(section.size):>12}, {len(section.chunks)} chunks, {mib(present)} not zero")
+    lines.append(f"  working set {working_set_text(manifest)} of the memory image, laid out at its front")
     for tier, store in opened.store.snapshots.chunks.stores.items():
         held = await _held(store, set(sizes))
         of_all = f"{len(held)} of {len(sizes)} chunks ({_share(sum(sizes[id] for id in held), sum(sizes.values()))})"
@@ -246,7 +248,7 @@ async def _held(store: ChunkStore, ids: set[str]) -> set[str]:
     return found
 
 
-async def _timed(opened: _Opened, manifest: Manifest, tier: str, store: ChunkStore) -> str:
+async def _timed(opened: Opened, manifest: Manifest, tier: str, store: ChunkStore) -> str:
     """How long this tier alone takes for the working set, opened, into memory."""
     from thaw.errors import StoreError
 
@@ -268,7 +270,7 @@ async def _timed(opened: _Opened, manifest: Manifest, tier: str, store: ChunkSto
 # --- verify -----------------------------------------------------------------------------------------------------------
 
 
-async def _verified(opened: _Opened, name: str | None) -> list[tuple[str, bool]]:
+async def _verified(opened: Opened, name: str | None) -> list[tuple[str, bool]]:
     from thaw.errors import ThawError
 
     keys = sorted(await opened.store.snapshots.snapshot_keys()) if name is None else [opened.key_of(name)]
@@ -281,7 +283,7 @@ async def _verified(opened: _Opened, name: str | None) -> list[tuple[str, bool]]
     return found
 
 
-async def _verify(opened: _Opened, key: str) -> tuple[str, bool]:
+async def _verify(opened: Opened, key: str) -> tuple[str, bool]:
     manifest = await opened.manifest(key)
     verified = await opened.store.snapshots.verify(manifest)
     wrong = len(verified.missing) + len(verified.damaged)
@@ -291,7 +293,8 @@ async def _verify(opened: _Opened, key: str) -> tuple[str, bool]:
     return f"[red]damaged[/]  {opened.label(key)}: {told}: call the version, and it gets a new snapshot", True
 
 
-def _mib(size: float) -> str:
+def mib(size: float) -> str:
+    """Bytes for people, as "12.3 MiB"."""
     return f"{size / MIB:,.1f} MiB"
 
 
