@@ -104,6 +104,7 @@ class Server:
         parts.push_async_callback(self.catalog.close)
         self.store = await asyncio.to_thread(open_store, settings)
         parts.callback(self.store.close)
+        self.metrics.tiers = self.store.counters
         pool = await self._start_pool(parts)
         self._join(pool)
         parts.push_async_callback(self._restoring.close)

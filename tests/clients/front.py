@@ -216,6 +216,8 @@ class Front:
         sent: list[Message] = []
 
         async def receive() -> Message:
+            if not pieces:
+                await asyncio.Event().wait()  # a client that stays
             return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
 
         async def send(message: Message) -> None:

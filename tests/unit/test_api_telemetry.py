@@ -7,16 +7,19 @@ import math
 import os
 import struct
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.eventstream import EventStreamBuffer
 
 from thaw.api.http import Request
 from thaw.api.telemetry import cbor
 from thaw.api.telemetry.cloudwatch import CloudWatch
 from thaw.api.telemetry.filter_pattern import compile_pattern
+from thaw.api.telemetry.live_tail import MOST_EVENTS, LiveTail
 from thaw.api.telemetry.logs import Logs
 from thaw.api.telemetry.prometheus import Exposition
 from thaw.api.telemetry.telemetry import Telemetry
@@ -88,7 +91,8 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.metrics = Metrics()
         self.logs = Logs(LogReader(folder), region="us-east-1", account_id="000000000000")
-        self.telemetry = Telemetry(self.logs, CloudWatch(self.metrics), {})
+        self.live_tail = LiveTail(self.logs.find, self.logs.arn, period_s=0.01, longest_s=600)
+        self.telemetry = Telemetry(self.logs, CloudWatch(self.metrics), self.live_tail, {})
         self.folder = folder
 
     async def ask(self, body: bytes, path: str = "/", **headers: str) -> tuple[int, bytes]:
@@ -209,3 +213,98 @@ async def test_prometheus_reads_counts_and_times(bench: Bench) -> None:
     text = Exposition(bench.metrics).answer().body.decode()
     assert 'thaw_invocations_total{function_name="f"} 1.0' in text
     assert 'thaw_duration_seconds_sum{function_name="f"} 0.25' in text
+
+
+# -- StartLiveTail --
+
+ARN = "arn:aws:logs:us-east-1:000000000000:log-group:/aws/lambda/f"
+
+
+async def session(bench: Bench, **asked: Any) -> AsyncIterator[tuple[str, Any]]:
+    """Kind and document of each message, as botocore's reader of event streams takes them apart."""
+    reader = EventStreamBuffer()
+    started = await bench.live_tail.start({"logGroupIdentifiers": ["/aws/lambda/f"], **asked}, "request")
+    async for piece in started:
+        reader.add_data(piece)
+        for message in reader:
+            kind = message.headers.get(":event-type") or message.headers[":exception-type"]
+            yield kind, json.loads(message.payload)
+
+
+async def results(found: AsyncIterator[tuple[str, Any]], count: int) -> list[Any]:
+    """The next `count` events, however many updates they come in."""
+    events: list[Any] = []
+    async for kind, document in found:
+        assert kind == "sessionUpdate"
+        assert len(document["sessionResults"]) <= MOST_EVENTS
+        events += document["sessionResults"]
+        if len(events) >= count:
+            return events
+    raise AssertionError(f"only {len(events)} events came")
+
+
+def written(bench: Bench, *lines: bytes, version: str = "1") -> LogStream:
+    stream = LogStream(bench.folder, "/aws/lambda/f", version)
+    stream.append(list(lines))
+    return stream
+
+
+async def test_a_live_tail_has_what_is_written_from_now_on(bench: Bench) -> None:
+    stream = written(bench, b"before")
+    found = session(bench, logEventFilterPattern="-not")
+    assert (await anext(found))[0] == "initial-response"
+    kind, start = await anext(found)
+    assert kind == "sessionStart"
+    assert (start["requestId"], start["logGroupIdentifiers"]) == ("request", [ARN])
+    assert start["logEventFilterPattern"] == "-not"
+    stream.append([b"one", b"not this"])
+    other = written(bench, b"two")
+    events = await results(found, 2)
+    assert [(one["message"], one["logStreamName"]) for one in events] == [("one", stream.name), ("two", other.name)]
+    assert all(one["logGroupIdentifier"] == ARN for one in events)
+    stream.append([b"many"] * (2 * MOST_EVENTS + 1))
+    assert len(await results(found, 2 * MOST_EVENTS + 1)) == 2 * MOST_EVENTS + 1
+    bench.live_tail.stop()
+    assert [kind async for kind, _ in found if kind != "sessionUpdate"] == []
+
+
+async def test_a_live_tail_of_some_streams(bench: Bench) -> None:
+    first, second = written(bench, b"x", version="1"), written(bench, b"x", version="2")
+    by_name = session(bench, logStreamNames=[second.name])
+    by_prefix = session(bench, logStreamNamePrefixes=[first.name[:14]])
+    for found in (by_name, by_prefix):
+        assert [(await anext(found))[0], (await anext(found))[0]] == ["initial-response", "sessionStart"]
+    first.append([b"of the first"])
+    second.append([b"of the second"])
+    assert [one["message"] for one in await results(by_name, 1)] == ["of the second"]
+    assert [one["message"] for one in await results(by_prefix, 1)] == ["of the first"]
+    bench.live_tail.stop()
+
+
+async def test_a_live_tail_ends_after_its_time(bench: Bench) -> None:
+    written(bench, b"x")
+    bench.live_tail = LiveTail(bench.logs.find, bench.logs.arn, period_s=0.01, longest_s=0)
+    found = [one async for one in session(bench)]
+    assert found[-1] == ("SessionTimeoutException", {"message": "The session timed out."})
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "message"),
+    [
+        ({"logGroupIdentifiers": ["/none"]}, "ResourceNotFoundException", "The specified log group does not exist."),
+        (
+            {"logStreamNames": ["a"], "logStreamNamePrefixes": ["b"]},
+            "InvalidParameterException",
+            "logStreamNames and logStreamNamePrefixes are mutually exclusive parameters.",
+        ),
+        (
+            {"logStreamNames": ["a"], "logGroupIdentifiers": ["a", "b"]},
+            "InvalidParameterException",
+            "logStreamNames and logStreamNamePrefixes need exactly one log group: name one in logGroupIdentifiers.",
+        ),
+    ],
+)
+async def test_a_live_tail_that_cannot_begin(bench: Bench, asked: dict[str, Any], code: str, message: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        await anext(session(bench, **asked))
+    assert (caught.value.code, caught.value.message) == (code, message)

@@ -6,6 +6,7 @@ wrong becomes an error in Lambda's wire form; nothing that a client sends ends a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import AsyncGenerator, Mapping
@@ -43,6 +44,7 @@ from thaw.api.protocol.operation import RequestParts
 from thaw.api.protocol.service import LambdaProtocol
 from thaw.api.signatures import Signatures, read_access_keys
 from thaw.api.telemetry.cloudwatch import CloudWatch
+from thaw.api.telemetry.live_tail import LiveTail
 from thaw.api.telemetry.logs import Logs
 from thaw.api.telemetry.prometheus import PATH as METRICS_PATH
 from thaw.api.telemetry.prometheus import Exposition
@@ -85,13 +87,18 @@ class Application:
         """The names of the operations that are carried out; all others of the model answer 501."""
         return frozenset(self._handlers)
 
+    def stop(self) -> None:
+        """Ends answers that would go on for ever; call it before the server waits for its requests."""
+        if self._telemetry is not None:
+            self._telemetry.stop()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
             request = _request(scope)
-            await _send(send, request, await self._answer(request, receive))
+            await _send(receive, send, request, await self._answer(request, receive))
         else:
             await send({"type": "websocket.close", "code": 1003})
 
@@ -202,9 +209,8 @@ def create_application(
 
 def _telemetry(settings: ApiSettings, logs: LogReader, metrics: Metrics) -> Telemetry:
     signatures = {name: found for name in ("logs", "monitoring") if (found := _signatures(settings, name)) is not None}
-    return Telemetry(
-        Logs(logs, region=settings.region, account_id=settings.account_id), CloudWatch(metrics), signatures
-    )
+    reading = Logs(logs, region=settings.region, account_id=settings.account_id)
+    return Telemetry(reading, CloudWatch(metrics), LiveTail(reading.find, reading.arn), signatures)
 
 
 def _signatures(settings: ApiSettings, service: str = "lambda") -> Signatures | None:
@@ -236,11 +242,11 @@ def _server(scope: Scope) -> str:
     return f"{host}:{port}" if port else str(host)
 
 
-async def _send(send: Send, request: Request, response: Response) -> None:
+async def _send(receive: Receive, send: Send, request: Request, response: Response) -> None:
     headers = [*response.headers, (b"x-amzn-requestid", request.request_id.encode())]
     if response.pieces is not None:
         head = {"type": "http.response.start", "status": response.status, "headers": headers}
-        await _send_pieces(send, head, response.pieces)
+        await _send_pieces(receive, send, head, response.pieces)
         return
     if response.status != 204:
         headers.append((b"content-length", str(len(response.body)).encode()))
@@ -248,17 +254,40 @@ async def _send(send: Send, request: Request, response: Response) -> None:
     await send({"type": "http.response.body", "body": response.body})
 
 
-async def _send_pieces(send: Send, head: Message, pieces: AsyncGenerator[bytes, None]) -> None:
-    """A body of unknown length. Where it breaks off, the missing end makes the server close the connection."""
+async def _send_pieces(receive: Receive, send: Send, head: Message, pieces: AsyncGenerator[bytes, None]) -> None:
+    """A body of unknown length, as long as there is a client.
+
+    Where it breaks off, the missing end makes the server close the connection.
+    """
     await send(head)
-    async with aclosing(pieces):
-        try:
-            async for piece in pieces:
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        async with aclosing(pieces):
+            while (piece := await _next_piece(pieces, gone)) is not None:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-        except BrokenStream as error:
-            _log.warning("A streamed response broke off: %s", error)
-            return
+    except BrokenStream as error:
+        _log.warning("A streamed response broke off: %s", error)
+        return
+    finally:
+        gone.cancel()
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _next_piece(pieces: AsyncGenerator[bytes, None], gone: asyncio.Future[None]) -> bytes | None:
+    """What comes next; None at the end, and where the client has gone."""
+    coming = asyncio.ensure_future(anext(pieces, None))
+    try:
+        await asyncio.wait((coming, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not coming.done():
+            coming.cancel()
+            await asyncio.wait((coming,))
+    return None if coming.cancelled() else coming.result()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""application/vnd.amazon.eventstream: the framing of InvokeWithResponseStream's answer.
+"""application/vnd.amazon.eventstream: the framing of the answers of InvokeWithResponseStream and StartLiveTail.
 
 A message is its length, the length of its headers, the CRC of these two, the headers, the payload, and the CRC of all
 that; numbers are big-endian, CRCs are CRC-32. A header is its name, the type 7 (string) and its value.
@@ -17,6 +17,11 @@ _STRING = 7
 def event(kind: str, content_type: str, payload: bytes) -> bytes:
     """One event of the stream."""
     return _message({":event-type": kind, ":content-type": content_type, ":message-type": "event"}, payload)
+
+
+def exception(kind: str, content_type: str, payload: bytes) -> bytes:
+    """An error that ends the stream."""
+    return _message({":exception-type": kind, ":content-type": content_type, ":message-type": "exception"}, payload)
 
 
 def _message(headers: Mapping[str, str], payload: bytes) -> bytes:

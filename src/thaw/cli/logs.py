@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from thaw.observe.log_follower import LogFollower as LogReader
+
+__all__ = ["LogReader", "logs"]
 
 FOLLOW_PERIOD_S = 0.2
 
@@ -40,26 +43,3 @@ def logs(
 def _line(moment_ms: int, text: str) -> str:
     seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment_ms / 1000))
     return f"{seconds}.{moment_ms % 1000:03d}Z {text}"
-
-
-class LogReader:
-    """Reads the streams of one log group; each event once, merged by time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._read: dict[Path, int] = {}
-
-    def new_events(self) -> list[tuple[int, str, str]]:
-        """(milliseconds since the epoch, stream, text) of every event since the last call, by time."""
-        files = sorted(self._folder.rglob("*.log"))
-        return sorted((event for file in files for event in self._events(file)), key=lambda event: event[0])
-
-    def _events(self, file: Path) -> Iterator[tuple[int, str, str]]:
-        with file.open("rb") as content:
-            content.seek(self._read.get(file, 0))
-            whole, newline, _ = content.read().rpartition(b"\n")
-        self._read[file] = self._read.get(file, 0) + len(whole) + len(newline)
-        stream = str(file.relative_to(self._folder)).removesuffix(".log")
-        for line in whole.splitlines() if newline else []:
-            moment, _, text = line.decode(errors="replace").partition(" ")
-            yield int(moment), stream, text

@@ -23,7 +23,7 @@ class Logs:
 
     def __init__(self, reader: LogReader, *, region: str, account_id: str) -> None:
         self._reader = reader
-        self._arn = f"arn:aws:logs:{region}:{account_id}:log-group:"
+        self.arn = f"arn:aws:logs:{region}:{account_id}:log-group:"
 
     def describe_groups(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """DescribeLogGroups."""
@@ -102,13 +102,15 @@ class Logs:
                 yield event
 
     def _named(self, asked: Mapping[str, Any]) -> Group:
-        name = asked.get("logGroupName")
-        if name is None:
-            identifier = asked.get("logGroupIdentifier") or ""
-            arn = _GROUP_ARN.fullmatch(identifier)
-            name = arn[1] if arn else identifier
-        if not name:
+        identifier = asked.get("logGroupName") or asked.get("logGroupIdentifier")
+        if not identifier:
             raise _invalid("Either logGroupName or logGroupIdentifier must be given.")
+        return self.find(identifier)
+
+    def find(self, identifier: str) -> Group:
+        """The group of a name or an ARN. Raises ResourceNotFoundException."""
+        arn = _GROUP_ARN.fullmatch(identifier)
+        name = arn[1] if arn else identifier
         group = self._reader.group(name)
         if group is None:
             raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
@@ -119,8 +121,8 @@ class Logs:
             "logGroupName": group.name,
             "creationTime": group.created,
             "metricFilterCount": 0,
-            "arn": f"{self._arn}{group.name}:*",
-            "logGroupArn": f"{self._arn}{group.name}",
+            "arn": f"{self.arn}{group.name}:*",
+            "logGroupArn": f"{self.arn}{group.name}",
             "storedBytes": group.size,
             "logGroupClass": "STANDARD",
         }
@@ -132,7 +134,7 @@ class Logs:
             "firstEventTimestamp": stream.first,
             "lastEventTimestamp": stream.last,
             "lastIngestionTime": stream.last,
-            "arn": f"{self._arn}{group.name}:log-stream:{stream.name}",
+            "arn": f"{self.arn}{group.name}:log-stream:{stream.name}",
             "storedBytes": 0,  # CloudWatch itself shows 0 since 2019
         }
 

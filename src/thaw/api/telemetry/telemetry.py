@@ -24,10 +24,12 @@ import botocore.session
 import msgspec
 from botocore.validate import ParamValidator
 
+from thaw.api import event_stream
 from thaw.api.http import Request, Response
 from thaw.api.signatures import Signatures
 from thaw.api.telemetry import cbor, query
 from thaw.api.telemetry.cloudwatch import CloudWatch
+from thaw.api.telemetry.live_tail import LiveTail
 from thaw.api.telemetry.logs import Logs
 from thaw.errors import ServiceError, ThawError
 
@@ -53,8 +55,11 @@ class Asked:
 class Telemetry:
     """Answers the requests that `find` recognises. `signatures` verifies, by the service's name for signing."""
 
-    def __init__(self, logs: Logs, cloudwatch: CloudWatch, signatures: Mapping[str, Signatures]) -> None:
+    def __init__(
+        self, logs: Logs, cloudwatch: CloudWatch, live_tail: LiveTail, signatures: Mapping[str, Signatures]
+    ) -> None:
         self._signatures = signatures
+        self._live_tail = live_tail
         self._work: Mapping[tuple[str, str], Work] = {
             ("logs", "DescribeLogGroups"): logs.describe_groups,
             ("logs", "DescribeLogStreams"): logs.describe_streams,
@@ -85,6 +90,8 @@ class Telemetry:
         operation = asked.operation or parse_qs(body.decode("latin-1")).get("Action", [""])[0]
         try:
             await self._verify(asked, request, body)
+            if (asked.service, operation) == ("logs", "StartLiveTail"):
+                return await self._tail(asked, request, body)
             document = await self._run(asked, operation, body)
         except ServiceError as error:
             return _error(asked, error, request, 403 if "Signature" in error.code or "Token" in error.code else 400)
@@ -108,18 +115,31 @@ class Telemetry:
                 "UnknownOperationException",
                 f"The operation {operation or '(none)'} of {asked.service} is not implemented by this server.",
             )
-        shape = model(asked.service).operation_model(operation).input_shape
-        arguments = _decoded(asked.protocol, body, shape)
-        report = ParamValidator().validate(arguments, shape)
-        if report.has_errors():
-            raise ServiceError("ValidationError", report.generate_report())
-        return await asyncio.to_thread(work, arguments)
+        return await asyncio.to_thread(work, _arguments(asked, operation, body))
+
+    async def _tail(self, asked: Asked, request: Request, body: bytes) -> Response:
+        pieces = await self._live_tail.start(_arguments(asked, "StartLiveTail", body), request.request_id)
+        return Response(status=200, headers=((b"content-type", event_stream.CONTENT_TYPE),), pieces=pieces)
+
+    def stop(self) -> None:
+        """Ends what would go on for ever: the server stops."""
+        self._live_tail.stop()
 
 
 @cache
 def model(service: str) -> Any:
     """The botocore service model."""
     return botocore.session.get_session().get_service_model(service)
+
+
+def _arguments(asked: Asked, operation: str, body: bytes) -> dict[str, Any]:
+    """The arguments of a request. Raises ServiceError where they are not those of the model."""
+    shape = model(asked.service).operation_model(operation).input_shape
+    arguments = _decoded(asked.protocol, body, shape)
+    report = ParamValidator().validate(arguments, shape)
+    if report.has_errors():
+        raise ServiceError("ValidationError", report.generate_report())
+    return arguments
 
 
 def _decoded(protocol: Protocol, body: bytes, shape: Any) -> dict[str, Any]:
