@@ -182,9 +182,8 @@ def _row(opened: Opened, key: str, manifest: Manifest, users: Counter[str]) -> t
     shared = sum(size for id, size in sizes.items() if users[id] > 1)
     image = sum(section.size for section in manifest.sections.values())
     stored = sum(sizes.values())
-    return (
-        opened.label(key), manifest.key_name, mib(image), mib(stored), _share(shared, stored), working_set_text(manifest),
-    )  # fmt: skip
+    share = _share(shared, stored)
+    return opened.label(key), manifest.key_name, mib(image), mib(stored), share, working_set_text(manifest)
 
 
 def _chunk_sizes(manifest: Manifest) -> dict[str, int]:
