@@ -57,6 +57,16 @@ def place_of(client: Any) -> Place:
     return Place(match[1], match[2])
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in the server's words, without boto3's around them."""
+    from botocore.exceptions import ClientError
+
+    if not isinstance(error, ClientError):
+        return str(error)
+    said = error.response["Error"]
+    return f"{said.get('Code')}: {said.get('Message')}"
+
+
 def settled(client: Any, name: str, qualifier: str = "$LATEST") -> dict[str, Any]:
     """Waits until the version is ready to be called. Raises DeployFailed with the server's reason where it is not."""
     deadline = time.monotonic() + SETTLE_LIMIT_S

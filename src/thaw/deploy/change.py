@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from thaw.deploy.asking import reason_of
 from thaw.deploy.code import Code
 from thaw.deploy.intrinsics import Attributes, Unknown
 from thaw.deploy.placeholders import Place
@@ -52,7 +53,7 @@ class Undo:
             try:
                 step()
             except (ClientError, BotoCoreError, ThawError) as error:
-                failed.append(f"{told} did not succeed ({error})")
+                failed.append(f"{told} did not succeed ({reason_of(error)})")
         return failed
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from thaw.deploy.asking import reason_of
 from thaw.deploy.change import Action, Change, Context, Undo
 from thaw.deploy.intrinsics import Attributes
-from thaw.deploy.plan import walk
+from thaw.deploy.plan import change_of, walk
 from thaw.deploy.removal import forget_retained, removals
 from thaw.deploy.template import Template
 from thaw.errors import DeployFailed, ThawError
 
 Tell = Callable[[str], None]
 _DOING = {Action.CREATE: "creating", Action.UPDATE: "changing", Action.DELETE: "deleting"}
+VERSION = "AWS::Lambda::Version"
 _FAULTS = (ClientError, BotoCoreError, ThawError, OSError, KeyboardInterrupt)
 
 
@@ -36,7 +38,7 @@ def deploy(context: Context, template: Template, tell: Tell) -> Deployed:
     undo = Undo()
     counts = dict.fromkeys(Action, 0)
     attributes: dict[str, Attributes] = {}
-    claims: set[str] = set()
+    claims: set[str | None] = set()
     current = "the stack"
     try:
         for one, seen in walk(context, template, attributes):
@@ -45,11 +47,16 @@ def deploy(context: Context, template: Template, tell: Tell) -> Deployed:
             current = f"{one.logical_id} ({seen.title})"
             attributes[one.logical_id] = _carry_out(seen, undo, tell)
             counts[seen.action] += 1
-            if seen.claims is not None:
-                claims.add(seen.claims)
+            # A version has its number only now.
+            known = (
+                seen
+                if seen.claims is not None or one.kind != VERSION
+                else change_of(context, template, one, attributes)
+            )
+            claims.add(known.claims)
     except _FAULTS as error:
         raise _failed(context, current, error, undo, tell) from None
-    _tidy(context, template, attributes, counts, tell)
+    counts[Action.DELETE] = _remove(context, claims, tell)
     return Deployed(counts, attributes)
 
 
@@ -65,16 +72,8 @@ def _carry_out(change: Change, undo: Undo, tell: Tell) -> Attributes:
     return change.work(undo)
 
 
-def _tidy(
-    context: Context, template: Template, attributes: dict[str, Attributes], counts: dict[Action, int], tell: Tell
-) -> None:
-    """Looks once more, when all names and numbers are known, and removes what nothing claims."""
-    settled = (seen for _, seen in walk(context, template, dict(attributes)))
-    claims = {seen.claims for seen in settled if isinstance(seen, Change) and seen.claims is not None}
-    counts[Action.DELETE] = _remove(context, claims, tell)
-
-
-def _remove(context: Context, claims: set[str], tell: Tell) -> int:
+def _remove(context: Context, claims: Set[str | None], tell: Tell) -> int:
+    """Removes what the stack owns and nothing claims."""
     gone = 0
     current = "what is left over"
     try:
@@ -107,11 +106,5 @@ def _failed(context: Context, current: str, error: BaseException, undo: Undo, te
 
 def _reason(error: BaseException) -> str:
     """Why, as the end of a sentence."""
-    if isinstance(error, ClientError):
-        found = error.response["Error"]
-        text = f"{found.get('Code')}: {found.get('Message')}"
-    elif isinstance(error, KeyboardInterrupt):
-        text = "it was interrupted"
-    else:
-        text = str(error)
+    text = "it was interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error)
     return text if text.endswith(".") else f"{text}."

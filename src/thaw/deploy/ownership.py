@@ -22,7 +22,10 @@ PREFIX = "thaw:"
 STACK = "thaw:stack"
 LOGICAL_ID = "thaw:logical-id"
 CODE = "thaw:code"
+LATEST = "$LATEST"
 _OWNS = "thaw:owns:"
+# Tags have no "$", and aliases no "@".
+_LATEST_TAG = "@latest"
 _RETAIN = "/retain"
 _LONGEST_STATEMENT_ID = 100
 
@@ -39,7 +42,7 @@ class Owned:
     @property
     def tag(self) -> str:
         """The key of the tag that says so."""
-        return f"{_OWNS}{self.kind}:{self.name}"
+        return f"{_OWNS}{self.kind}:{_LATEST_TAG if self.name == LATEST else self.name}"
 
     @property
     def text(self) -> str:
@@ -52,6 +55,7 @@ def owned_by(tags: Mapping[str, str]) -> Iterator[Owned]:
     for key, value in tags.items():
         if key.startswith(_OWNS):
             kind, _, name = key.removeprefix(_OWNS).partition(":")
+            name = LATEST if name == _LATEST_TAG else name
             yield Owned(kind, name, value.removesuffix(_RETAIN), value.endswith(_RETAIN))
 
 

@@ -95,6 +95,11 @@ def walk(
             yield one, LeftOut(one.logical_id, sentence(one.logical_id, one.kind, attributes[one.logical_id]))
 
 
+def change_of(context: Context, template: Template, one: Declared, attributes: Mapping[str, Attributes]) -> Change:
+    """The change of one resource, when the others have these attributes."""
+    return _change(context, one, template.resolver(attributes))
+
+
 def _change(context: Context, one: Declared, resolver: Resolver) -> Change:
     properties: Mapping[str, Any] = resolver.resolve(dict(one.properties), one.logical_id)
     waiting = next((properties[name] for name in _NAMING if isinstance(properties.get(name), Unknown)), None)

@@ -17,7 +17,7 @@ from thaw.deploy.resources.permissions import claimed, statements
 _ORDER = ("event-invoke", "url", "alias", "version")
 
 
-def removals(context: Context, claims: Set[str]) -> Iterator[Change]:
+def removals(context: Context, claims: Set[str | None]) -> Iterator[Change]:
     """A change for everything that the stack owns and that `claims` does not name; whole functions come last."""
     functions = list(_functions(context))
     for name, tags in functions:
@@ -31,7 +31,7 @@ def removals(context: Context, claims: Set[str]) -> Iterator[Change]:
             yield Change(logical_id, f"function {name}", Action.DELETE, {}, work=work)
 
 
-def forget_retained(context: Context, claims: Set[str]) -> None:
+def forget_retained(context: Context, claims: Set[str | None]) -> None:
     """What left the template and was to be retained belongs to the stack no longer."""
     for name, tags in _functions(context):
         arn = context.place.arn("lambda", f"function:{name}")
@@ -51,7 +51,7 @@ def _functions(context: Context) -> Iterator[tuple[str, dict[str, str]]]:
             yield item["FunctionName"], {ownership.LOGICAL_ID: "", **tags}
 
 
-def _statements(context: Context, name: str, tags: dict[str, str], claims: Set[str]) -> Iterator[Change]:
+def _statements(context: Context, name: str, tags: dict[str, str], claims: Set[str | None]) -> Iterator[Change]:
     """Statements of policies: they say by their id which stack made them."""
     client = context.client
     aliases = [item["Name"] for item in pages(client, "list_aliases", "Aliases", FunctionName=name)]
@@ -67,7 +67,7 @@ def _statements(context: Context, name: str, tags: dict[str, str], claims: Set[s
                 yield Change(logical_id, title, Action.DELETE, {}, work=work)
 
 
-def _owned(context: Context, name: str, tags: dict[str, str], claims: Set[str]) -> Iterator[Change]:
+def _owned(context: Context, name: str, tags: dict[str, str], claims: Set[str | None]) -> Iterator[Change]:
     for one in sorted(owned_by(tags), key=lambda one: _ORDER.index(one.kind)):
         if claim(name, one.tag) not in claims and not one.retained:
             title = f"{one.kind} {one.name} of {name}"
@@ -76,7 +76,7 @@ def _owned(context: Context, name: str, tags: dict[str, str], claims: Set[str]) 
 
 def _delete_owned(context: Context, name: str, one: Owned) -> Callable[[Undo], Attributes]:
     client = context.client
-    qualified = {"FunctionName": name} | ({} if one.name == "$LATEST" else {"Qualifier": one.name})
+    qualified = {"FunctionName": name} | ({} if one.name == ownership.LATEST else {"Qualifier": one.name})
     if one.kind == "alias":
         return _deletes(client.delete_alias, FunctionName=name, Name=one.name)
     if one.kind == "version":

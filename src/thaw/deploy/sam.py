@@ -68,6 +68,7 @@ def _places(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str
 def translated(document: dict[str, Any], folder: Path, values: Mapping[str, Any], region: str) -> dict[str, Any]:
     """The CloudFormation that SAM makes of the template. Raises TemplateError with the translator's first reason."""
     import boto3
+    from samtranslator.metrics.metrics import DummyMetricsPublisher, Metrics
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.parser.parser import Parser
     from samtranslator.translator.translator import Translator
@@ -78,11 +79,14 @@ def translated(document: dict[str, Any], folder: Path, values: Mapping[str, Any]
     parameters = {name: ",".join(value) if isinstance(value, list) else value for name, value in values.items()}
     # The hashes in logical ids are those of SAM on AWS only with its own preparation.
     to_py27_compatible_template(working, parameters)
-    translator = Translator(None, Parser(), boto_session=boto3.Session(region_name=region))
+    metrics = Metrics("ServerlessTransform", DummyMetricsPublisher())
+    translator = Translator(None, Parser(), boto_session=boto3.Session(region_name=region), metrics=metrics)
     try:
         made = translator.translate(working, parameters, get_managed_policy_map=_AnyPolicy)
     except InvalidDocumentException as error:
         raise TemplateError(f"SAM refuses the template: {_first_reason(error)}") from None
+    finally:
+        metrics.publish()  # to nobody; it warns otherwise
     found: dict[str, Any] = undo_mark_unicode_str_in_template(made)
     return found
 

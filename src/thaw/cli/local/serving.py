@@ -116,11 +116,15 @@ def _tell_routes(served: _Served, listener: Any, *, watch: bool) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     served.tell("")
+    shown = []
     for route in routes_of(served.template, served.workspace.attributes):
         target = None if route.function_arn is None else served.workspace.target(route.function_arn)
         path = "/… (all else)" if route.path == DEFAULT else route.path
         if target is not None or route.unsupported is not None:
-            served.tell(f"  {route.method:7} {url}{path}  {target.logical_id if target else route.unsupported}")
+            shown.append((route.method, f"{url}{path}", target.logical_id if target else str(route.unsupported)))
+    width = max((len(address) for _, address, _ in shown), default=0)
+    for method, address, leads in shown:
+        served.tell(f"  {method:7} {address:{width}}  {leads}")
     served.tell("")
     changes = "Changes of code and template are taken over at once." if watch else "Changes of code are not watched."
     served.tell(f"Thaw serves {served.options.path} at {url}. {changes} Ctrl-C stops.")

@@ -8,12 +8,11 @@ from typing import Any
 from thaw.deploy.asking import found, split_function
 from thaw.deploy.change import Action, Change, Context, Undo, claim, differences
 from thaw.deploy.intrinsics import Attributes
-from thaw.deploy.ownership import Owned
+from thaw.deploy.ownership import LATEST, Owned
 from thaw.deploy.resources.owning import own
 from thaw.deploy.shapes import fitted
 from thaw.deploy.template import Declared
 
-_LATEST = "$LATEST"
 _NAMES = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
 
 
@@ -21,7 +20,7 @@ def plan(context: Context, one: Declared, properties: Mapping[str, Any]) -> Chan
     """Compares the settings of asynchronous calls with the server's."""
     client = context.client
     name, qualifier = split_function(str(properties.get("FunctionName", "")))
-    qualifier = str(properties.get("Qualifier") or qualifier or _LATEST)
+    qualifier = str(properties.get("Qualifier") or qualifier or LATEST)
     where = {"FunctionName": name, "Qualifier": qualifier}
     owned = Owned("event-invoke", qualifier, one.logical_id, one.retained)
     claims = claim(name, owned.tag)
@@ -35,13 +34,12 @@ def plan(context: Context, one: Declared, properties: Mapping[str, Any]) -> Chan
         return Change(one.logical_id, title, Action.KEEP, attributes, claims=claims)
 
     def work(undo: Undo) -> Attributes:
+        client.put_function_event_invoke_config(**where, **after)
         if there is None:
-            told = f"deleting the settings of {title}"
-            undo.push(told, lambda: client.delete_function_event_invoke_config(**where))
+            undo.push(f"deleting the settings of {title}", lambda: client.delete_function_event_invoke_config(**where))
         else:
             told = f"putting back the settings of {title}"
             undo.push(told, lambda: client.put_function_event_invoke_config(**where, **before))
-        client.put_function_event_invoke_config(**where, **after)
         own(context, name, owned, undo)
         return attributes
 

@@ -282,13 +282,15 @@ def _update_code(context: Context, wanted: Wanted, there: Mapping[str, Any], und
 
 def _update_settings(context: Context, wanted: Wanted, before: Mapping[str, Any], undo: Undo) -> None:
     client = context.client
+    new = {name: value for name, value in wanted.settings.items() if before.get(name) != value}
+    old = {name: before.get(name, "") for name in new}
 
     def put_back() -> None:
-        client.update_function_configuration(FunctionName=wanted.name, **before)
+        client.update_function_configuration(FunctionName=wanted.name, **old)
         settled(client, wanted.name)
 
     undo.push(f"putting back the settings of function {wanted.name}", put_back)
-    client.update_function_configuration(FunctionName=wanted.name, **wanted.settings)
+    client.update_function_configuration(FunctionName=wanted.name, **new)
     settled(client, wanted.name)
 
 

@@ -85,11 +85,11 @@ def plan_permission(context: Context, one: Declared, properties: Mapping[str, An
 
     def work(undo: Undo) -> Attributes:
         where = _where(str(arn))
+        context.client.add_layer_version_permission(**where, StatementId=sid, **after)
         undo.push(
             f"removing the {title}",
             lambda: context.client.remove_layer_version_permission(**where, StatementId=sid),
         )
-        context.client.add_layer_version_permission(**where, StatementId=sid, **after)
         return {"": sid}
 
     return Change(one.logical_id, title, Action.CREATE, {"": sid}, shown, work)

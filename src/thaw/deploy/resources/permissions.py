@@ -42,9 +42,9 @@ def plan(context: Context, one: Declared, properties: Mapping[str, Any]) -> Chan
     def work(undo: Undo) -> Attributes:
         if before is not None:
             remove(context, where, sid, before, undo)
+        context.client.add_permission(**where, StatementId=sid, **after)
         told = f"removing the {title}"
         undo.push(told, lambda: context.client.remove_permission(**where, StatementId=sid))
-        context.client.add_permission(**where, StatementId=sid, **after)
         return {"": sid}
 
     action = Action.CREATE if before is None else Action.UPDATE

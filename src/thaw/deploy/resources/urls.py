@@ -8,12 +8,10 @@ from typing import Any
 from thaw.deploy.asking import found, split_function
 from thaw.deploy.change import Action, Change, Context, Difference, Undo, claim, differences
 from thaw.deploy.intrinsics import Attributes, Unknown
-from thaw.deploy.ownership import Owned
+from thaw.deploy.ownership import LATEST, Owned
 from thaw.deploy.resources.owning import own
 from thaw.deploy.shapes import fitted
 from thaw.deploy.template import Declared
-
-_LATEST = "$LATEST"
 
 
 def plan(context: Context, one: Declared, properties: Mapping[str, Any]) -> Change:
@@ -23,7 +21,7 @@ def plan(context: Context, one: Declared, properties: Mapping[str, Any]) -> Chan
     where = {"FunctionName": name} | ({"Qualifier": qualifier} if qualifier else {})
     after = _wanted(context, one, properties)
     title = f"URL of {name}" + (f":{qualifier}" if qualifier else "")
-    owned = Owned("url", qualifier or _LATEST, one.logical_id, one.retained)
+    owned = Owned("url", qualifier or LATEST, one.logical_id, one.retained)
     claims = claim(name, owned.tag)
     arn = context.place.arn("lambda", "function:" + ":".join(where.values()))
     there = found(context.client.get_function_url_config, **where)
