@@ -153,15 +153,15 @@ def _written() -> tuple[bytes, plan.PlanWriter, list[int]]:
 
 
 def test_a_step_says_which_arguments_are_read_from_where(compiled: Layout) -> None:
-    step = program.Step(9, (Variable(0x2100_0000_0040), -1, 5), program.RESULT_IS_ARG0, 77, Variable(0x2100_0000_0044))
+    step = program.Step(9, (Variable(0x5100_0000_0040), -1, 5), program.RESULT_IS_ARG0, 77, Variable(0x5100_0000_0044))
     data = step.encode(0)
     found = {
         name: int.from_bytes(data[offset : offset + size], "little")
         for name, (offset, size) in compiled["step"].items()
     }
     arguments = found.pop("args").to_bytes(48, "little")
-    assert found == {"number": 9, "flags": 2, "loads": 0b001, "label": 77, "result": 0x2100_0000_0044}
-    assert struct.unpack("=6Q", arguments) == (0x2100_0000_0040, (1 << 64) - 1, 5, 0, 0, 0)
+    assert found == {"number": 9, "flags": 2, "loads": 0b001, "label": 77, "result": 0x5100_0000_0044}
+    assert struct.unpack("=6Q", arguments) == (0x5100_0000_0040, (1 << 64) - 1, 5, 0, 0, 0)
 
 
 def test_parameters_begin_where_the_program_variables_say(compiled: Layout) -> None:

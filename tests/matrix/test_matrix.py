@@ -133,7 +133,7 @@ REFUSED = {
         f"which cannot be frozen: close it {HOOK}."
     ),
     "refused_memory_in_child": (
-        "Child process N ('elsewhere') has memory at 0x210000000000, where Thaw restores snapshots from: "
+        "Child process N ('elsewhere') has memory at 0x510000000000, where Thaw restores snapshots from: "
         "let the kernel choose the address."
     ),
     "refused_process_handle": (
@@ -152,7 +152,7 @@ REFUSED = {
         f"Descriptor 40 is a file that its path does not lead to (/queue), which cannot be frozen: close it {HOOK}."
     ),
     "refused_address": (
-        "The function has memory at 0x210000000000, where Thaw restores snapshots from: "
+        "The function has memory at 0x510000000000, where Thaw restores snapshots from: "
         "let the kernel choose the address."
     ),
     "refused_lease": (

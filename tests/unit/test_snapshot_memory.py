@@ -77,8 +77,8 @@ def test_the_kernel_s_mappings_end_with_the_vdso() -> None:
             "release it in a before-snapshot hook.",
         ),
         (
-            mapping(0x1000_0000_0000, 0x3000_0000_0000),
-            "The function has memory at 0x100000000000, where Thaw restores snapshots from: "
+            mapping(0x4000_0000_0000, 0x5400_0000_0000),
+            "The function has memory at 0x400000000000, where Thaw restores snapshots from: "
             "let the kernel choose the address.",
         ),
     ],
@@ -89,7 +89,7 @@ def test_what_cannot_come_back_is_refused(found: Mapping, sentence: str) -> None
     assert str(refusal.value) == sentence
 
 
-@pytest.mark.parametrize("start", [0x2000_0000_0000 - PAGE, 0x2300_0000_0000])
+@pytest.mark.parametrize("start", [0x5000_0000_0000 - PAGE, 0x5300_0000_0000])
 def test_memory_beside_the_reserved_range_is_fine(start: int) -> None:
     _refuse_impossible(mapping(start, start + PAGE))
 

@@ -118,12 +118,12 @@ def test_the_frame_is_laid_out_as_the_kernel_reads_it() -> None:
     plan = threads.PlanWriter()
     registers = dict(zip(_REGISTERS, range(1000, 1000 + len(_REGISTERS)), strict=True)) | {"cs": 0x33, "ss": 0x2B}
     frame = threads._signal_frame(plan, FakeThread(1), registers, (0x7000, 0, 8192))
-    data = bytes(plan._data)[frame - 0x2100_0000_0000 :]
+    data = bytes(plan._data)[frame - 0x5100_0000_0000 :]
     assert frame % 16 == 8
     assert struct.unpack_from("=QQQiIQ", data) == (7, 0, 0x7000, 0, 0, 8192)
     assert struct.unpack_from("=Q", data, 40 + 16 * 8)[0] == registers["rip"]
     assert struct.unpack_from("=4H", data, 40 + 144) == (0x33, 0, 0, 0x2B)
     (floating,) = struct.unpack_from("=Q", data, 40 + 184)
     assert floating % 64 == 0
-    assert struct.unpack_from("=I", bytes(plan._data), floating - 0x2100_0000_0000 + 464) == (0x46505853,)
+    assert struct.unpack_from("=I", bytes(plan._data), floating - 0x5100_0000_0000 + 464) == (0x46505853,)
     assert struct.unpack_from("=Q", data, 40 + 256) == (0xABCDEF,)

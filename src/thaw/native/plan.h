@@ -12,10 +12,11 @@
 
 #define PLAN_MAGIC 0x4e414c5057414854UL /* "THAWPLAN" */
 #define PLAN_VERSION 2
-#define RESTORER_ADDRESS 0x200000000000UL
-#define PLAN_ADDRESS 0x210000000000UL
-#define SCRATCH_ADDRESS 0x220000000000UL /* where the special mappings wait while everything else is unmapped */
-#define RESERVED_END 0x230000000000UL    /* the function may own nothing in RESTORER_ADDRESS..RESERVED_END */
+/* Above the 46 bits from which V8 draws the places of its heap, and below those of programs and libraries. */
+#define RESTORER_ADDRESS 0x500000000000UL
+#define PLAN_ADDRESS 0x510000000000UL
+#define SCRATCH_ADDRESS 0x520000000000UL /* where the special mappings wait while everything else is unmapped */
+#define RESERVED_END 0x530000000000UL    /* the function may own nothing in RESTORER_ADDRESS..RESERVED_END */
 #define ADDRESS_END 0x7ffffffff000UL     /* end of user addresses with four-level page tables */
 #define SPECIAL_LIMIT 8
 #define THREAD_LIMIT 1024

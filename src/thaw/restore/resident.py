@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from thaw.errors import RestoreFailed, StoreError
+from thaw.errors import RestoreFailed, ThawError
 from thaw.restore.arrival import Arrival, ImageSource
 from thaw.restore.page_fault_messages import BLOCK
 from thaw.restore.page_faults import PageFaults
@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 _EXTENT = struct.Struct("=QQQ")
 _RANGE = struct.Struct("=QQ")
 _TABLES: Final = (192, 4)  # offset in a plan of the extents' and lazy ranges' tables, and how many numbers
-_PLAN_ADDRESS: Final = 0x2100_0000_0000
+_PLAN_ADDRESS: Final = 0x5100_0000_0000
 _LEARNING: Final = 8  # how many calls' touched pages are looked at
 _LOOK_AFTER_S: Final = 0.5
 _REST_AFTER_S: Final = 0.1
@@ -236,7 +236,7 @@ class Resident:
         for first in range(0, self._arrival.count, _BATCH):
             try:
                 await self._arrival.fetch(range(first, min(first + _BATCH, self._arrival.count)))
-            except StoreError as error:
+            except ThawError as error:
                 _logger.warning("A part of a memory image is not there yet: %s", error)
                 return
         if not self._learning:

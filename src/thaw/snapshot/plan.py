@@ -17,8 +17,8 @@ from thaw.snapshot.program import STEP_SIZE, SYSTEM_CALLS, Argument, Step, Varia
 
 MAGIC: Final = 0x4E414C5057414854  # "THAWPLAN", little-endian
 VERSION: Final = 2
-PLAN_ADDRESS: Final = 0x2100_0000_0000
-RESERVED: Final = range(0x2000_0000_0000, 0x2300_0000_0000)
+PLAN_ADDRESS: Final = 0x5100_0000_0000
+RESERVED: Final = range(0x5000_0000_0000, 0x5300_0000_0000)
 """Addresses that a function may not use: the template's own code, the plan, and room to move the vDSO."""
 ADDRESS_END: Final = 0x7FFF_FFFF_F000
 SPECIAL_LIMIT: Final = 8

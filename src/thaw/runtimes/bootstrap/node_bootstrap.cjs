@@ -59,3 +59,7 @@ if (process.env.AWS_LAMBDA_INITIALIZATION_TYPE === "snap-start" && process.env.T
   };
 }
 delete process.env.THAW_RESEED;
+
+/* AWS's client insists on these two, which a function with SnapStart does not get, because its process outlives them. */
+process.env.AWS_LAMBDA_LOG_GROUP_NAME ??= `/aws/lambda/${process.env.AWS_LAMBDA_FUNCTION_NAME}`;
+process.env.AWS_LAMBDA_LOG_STREAM_NAME ??= "unknown";
