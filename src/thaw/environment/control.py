@@ -23,7 +23,9 @@ PROCESS = struct.Struct("<IIiIIIII")  # user, group, pid, flags, filters, limits
 RESOURCE_LIMIT = struct.Struct("<IIQQ")
 FAILURE = struct.Struct("<ii120s")
 NUMBER = struct.Struct("<i")
+ENDED = struct.Struct("<ii")  # number, wait status
 FILTER_BYTES = 8
+START_IS_EXTENSION = 1
 
 
 class Kind(IntEnum):
@@ -31,11 +33,13 @@ class Kind(IntEnum):
 
     ATTACH = 1
     START = 2
+    WATCH = 10
     READY = 16
     STARTED = 17
     EXITED = 18
     FAILED = 19
     ATTACHED = 22
+    ENDED = 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +63,13 @@ class Confinement:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A packet from the sandbox. `number` is the pid of STARTED, the wait status of EXITED, the errno of FAILED;
-    `step` names what failed."""
+    """A packet from the sandbox. `number` is the pid of STARTED and ENDED, the wait status of EXITED, the errno of
+    FAILED; `step` names what failed, `status` is the wait status of ENDED."""
 
     kind: Kind
     number: int = 0
     step: str = ""
+    status: int = 0
 
 
 def attach(paths: Sequence[str]) -> bytes:
@@ -74,14 +79,22 @@ def attach(paths: Sequence[str]) -> bytes:
     return _packet(Kind.ATTACH, b"".join([ATTACHMENT.pack(_path(path), 0) for path in paths]))
 
 
-def start(confinement: Confinement, folder: str, arguments: Sequence[str], variables: Mapping[str, str]) -> bytes:
-    """START: run `arguments` in `folder` with `variables`; the log descriptor travels beside it.
+def start(
+    confinement: Confinement,
+    folder: str,
+    arguments: Sequence[str],
+    variables: Mapping[str, str],
+    *,
+    is_extension: bool = False,
+) -> bytes:
+    """START: run `arguments` in `folder` with `variables`; the log descriptor travels beside it. An extension runs
+    beside the function's process.
 
     Raises SandboxError where a string holds a NUL or the packet grows over 64 KiB.
     """
     strings = [folder, *arguments, *(f"{name}={value}" for name, value in variables.items())]
     text = b"".join([_string(each) for each in strings])
-    return _packet(Kind.START, _process(confinement, len(arguments), len(variables)) + text)
+    return _packet(Kind.START, _process(confinement, is_extension, len(arguments), len(variables)) + text)
 
 
 def parse(packet: bytes) -> Message:
@@ -98,6 +111,9 @@ def parse(packet: bytes) -> Message:
 def _parse(kind: Kind, packet: bytes) -> Message:
     if kind in (Kind.STARTED, Kind.EXITED):
         return Message(kind, NUMBER.unpack_from(packet, HEADER.size)[0])
+    if kind is Kind.ENDED:
+        number, status = ENDED.unpack_from(packet, HEADER.size)
+        return Message(kind, number, status=status)
     if kind is Kind.FAILED:
         error, _, step = FAILURE.unpack_from(packet, HEADER.size)
         return Message(kind, error, step.split(b"\0", 1)[0].decode(errors="replace"))
@@ -106,9 +122,15 @@ def _parse(kind: Kind, packet: bytes) -> Message:
     raise ValueError(f"{kind.name} goes the other way")
 
 
-def _process(confinement: Confinement, arguments: int, variables: int) -> bytes:
+def watch(numbers: Sequence[int]) -> bytes:
+    """WATCH: tell when these processes (numbers in the sandbox) have ended."""
+    return _packet(Kind.WATCH, struct.pack(f"<{len(numbers)}i", *numbers))
+
+
+def _process(confinement: Confinement, is_extension: bool, arguments: int, variables: int) -> bytes:
     filters, limits = len(confinement.seccomp) // FILTER_BYTES, confinement.limits
-    fixed = PROCESS.pack(confinement.user, confinement.group, 0, 0, filters, len(limits), arguments, variables)
+    flags = START_IS_EXTENSION if is_extension else 0
+    fixed = PROCESS.pack(confinement.user, confinement.group, 0, flags, filters, len(limits), arguments, variables)
     packed = [RESOURCE_LIMIT.pack(each.resource, 0, each.soft, each.hard) for each in limits]
     return fixed + confinement.seccomp + b"".join(packed)
 

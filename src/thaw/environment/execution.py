@@ -10,14 +10,15 @@ from enum import Enum
 from typing import Self
 from uuid import uuid4
 
-from thaw.environment import control, furnishing, log_format
+from thaw.environment import control, extending, furnishing, log_format
 from thaw.environment.cloning import CloneRequest, FillTmp, Thaw
-from thaw.environment.failure import Exit
+from thaw.environment.failure import Exit, document
 from thaw.environment.invocation import Invocation, InvocationResult
 from thaw.environment.log_pipe import LogPipe
 from thaw.environment.memory_use import MemoryUse
 from thaw.environment.outcome import Answered, Failed, Outcome, TimedOut
 from thaw.environment.runtime_api.conversation import State
+from thaw.environment.runtime_api.extensions import Extensions, FrozenExtension, Metadata
 from thaw.environment.runtime_api.http import RESTORED, Sink
 from thaw.environment.sandbox import Sandbox
 from thaw.environment.settings import FunctionSettings, WaitsIn
@@ -73,6 +74,11 @@ class Environment:
         self._first_report: dict[str, float | int] = {}
         self._cpu_limited = False
         self._host_pid = 0
+        self._end_reason = "spindown"
+        self._awaits_extensions = False
+        self._starting: asyncio.Task[None] | None = None
+        metadata = Metadata(settings.function_name, settings.version, settings.handler, settings.account_id)
+        self._extensions = Extensions(metadata)
         self._converse()
 
     # -- beginnings --
@@ -87,17 +93,27 @@ class Environment:
         log.append(self._lines.init_start())
         try:
             self._furnish(None)
-            variables = function_variables(settings, self.credentials_token, log.name)
-            packet = control.start(furnishing.confinement(), "/var/task", settings.runtime.argv, variables)
-            started = sandbox.start(packet, self._pipe.write_end)
-            self._pipe.close_write_end()
-            await started
+            if names := extending.extension_names(settings):
+                self._awaits_extensions = True
+                given = (self.credentials_token, log.name)
+                await extending.start_extensions(sandbox, settings, names, self._pipe.write_end, given)
+                self.extension_registered()
+            else:
+                await self._start_runtime()
         except BaseException:
             await self.close()
             raise
-        self._host_pid = sandbox.function_pid()
-        self._memory.watch(self._host_pid)
         return self
+
+    async def _start_runtime(self) -> None:
+        sandbox, settings = self._sandbox, self.settings
+        variables = function_variables(settings, self.credentials_token, self.log.name)
+        packet = control.start(furnishing.confinement(), "/var/task", settings.runtime.argv, variables)
+        started = sandbox.start(packet, self._pipe.write_end)
+        self._pipe.close_write_end()
+        number = await started
+        self._host_pid = sandbox.function_pid(number)
+        self._memory.watch(self._host_pid)
 
     @classmethod
     async def restore(
@@ -157,6 +173,8 @@ class Environment:
         self._pipe.close_write_end()
         self._host_pid = cloned.pid
         self._memory.watch(cloned.pid)
+        if numbers := [each.number for each in self.settings.extensions if each.number]:
+            sandbox.watch(numbers)
 
     def _let_go(self) -> None:
         if self.settings.waits_in == "restore/next":
@@ -172,6 +190,10 @@ class Environment:
         conversation.credentials = self.settings.credentials
         conversation.token = self.credentials_token
         conversation.observer = self
+        conversation.extensions = self._extensions
+        self._extensions.recall(self.settings.extensions if self.phase is Phase.RESTORE else ())
+        self._extensions.open = self.phase is Phase.INIT
+        self._sandbox.on_extension_exit = self._extension_exited
         if self.phase is Phase.RESTORE and self.settings.waits_in == "invocation/next":
             conversation.state, conversation.waiter = State.READY, self._sandbox.prepared
         self._sandbox.on_exit = self._exited
@@ -206,6 +228,9 @@ class Environment:
         """
         outcome = await self._finish(limit_s)
         duration_ms = (time.perf_counter() - self._began) * 1000
+        self._extensions.open = False
+        for each in self._extensions:
+            self.log.append(self._lines.extension(each.name, each.state, each.events, each.error_type))
         if isinstance(outcome, Answered):
             self.phase = Phase.IDLE
             if self.settings.initialization_type == "on-demand":
@@ -271,7 +296,10 @@ class Environment:
         duration_ms = (time.perf_counter() - began) * 1000
         if isinstance(outcome, TimedOut):
             duration_ms = max(duration_ms, self.settings.timeout_s * 1000)
-            self._sandbox.kill()
+            if self._extensions:
+                self._end_reason = "timeout"  # they are told so before they are ended
+            else:
+                self._sandbox.kill()
         if stream is not None:
             stream.end()
             self._stream = None
@@ -290,6 +318,8 @@ class Environment:
             return
         deadline_ms = int((time.time() + self.settings.timeout_s) * 1000)
         self._sandbox.conversation.dispatch(invocation, deadline_ms)
+        if self._extensions:
+            self._extensions.invoke(invocation, deadline_ms)
         if self._sandbox.worker.cpu_limit and not self._cpu_limited:
             self._cpu_limited = True
             self._loop.call_soon(self._limit_cpu)
@@ -389,6 +419,16 @@ class Environment:
         """PID 1 of the sandbox, as this process numbers it."""
         return self._sandbox.init_pid
 
+    @property
+    def frozen_extensions(self) -> list[FrozenExtension]:
+        """What a clone's environment has to know of the extensions that wait here."""
+        return self._extensions.frozen()
+
+    @property
+    def repeated_requests(self) -> dict[str, str]:
+        """The requests in which extensions wait, by the local port of the connection: a clone makes them again."""
+        return self._extensions.waiting_requests()
+
     def processes(self) -> list[int]:
         """Every process in the sandbox's group, as this process numbers them."""
         return self._group.processes()
@@ -396,18 +436,31 @@ class Environment:
     # -- the end --
 
     async def close(self) -> None:
-        """End every process and remove every trace; idempotent."""
+        """End every process and remove every trace; idempotent. Extensions are told first."""
         self.phase = Phase.CLOSED
         if self._freezing is not None:
             self._freezing.cancel()
             self._freezing = None
+        if self._starting is not None:
+            self._starting.cancel()
         self._sandbox.on_exit = None
-        self._sandbox.conversation.observer = None
+        if not self._extensions:
+            self._sandbox.conversation.observer = None
         self._settle(TimedOut())
-        await self._sandbox.close()
+        await self._sandbox.close(self._shut_down if self._extensions else None)
+        self._sandbox.conversation.observer = None
         self._pipe.close()
         self._memory.close()
         self.log.close()
+
+    async def _shut_down(self) -> None:
+        """The Shutdown phase, which only environments with extensions have."""
+        self._sandbox.on_extension_exit = None
+        if self._group.frozen:
+            self._group.thaw()
+        runtime = 0 if self._exit is not None else self._host_pid
+        reason = self._end_reason if self._exit is None else "failure"
+        await extending.shut_down(self._sandbox, self._extensions, runtime, reason)
 
     # -- what the runtime says (runtime_api.conversation.Observer) --
 
@@ -415,12 +468,52 @@ class Environment:
         """It asked for an invocation. A runtime that knows no restore/next can be frozen here, the first time."""
         if self.phase is Phase.INIT:
             self._waits("invocation/next")
-        self._settle(Answered(b""))
+        self._settle_when_idle()
 
     def restore_ready(self) -> None:
         """It asked for its restore; here the process can be frozen into a snapshot."""
         self._waits("restore/next")
-        self._settle(Answered(b""))
+        self._settle_when_idle()
+
+    def _settle_when_idle(self) -> None:
+        """A phase has ended well when the runtime and all extensions that it concerned wait for what comes next."""
+        waits = self._sandbox.conversation.state in (State.READY, State.RESTORE_READY)
+        if waits and (self._extensions.idle or self.phase is Phase.RESTORE):
+            self._settle(Answered(b""))
+
+    def extension_registered(self) -> None:
+        """The runtime starts when all external extensions have registered."""
+        if self._awaits_extensions and self._extensions.registered:
+            self._awaits_extensions = False
+            self._starting = self._loop.create_task(self._start_runtime())
+            self._starting.add_done_callback(self._runtime_started)
+
+    def _runtime_started(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self._outcome.done():
+            self._outcome.set_exception(error)
+
+    def extension_waits(self) -> None:
+        """An extension asked for its next event."""
+        self._settle_when_idle()
+
+    def extension_failed(self, kind: str, name: str, error_type: str) -> None:
+        """An extension says that it cannot go on: `kind` is Extension.InitError or Extension.ExitError."""
+        message = f"Extension {name} failed: {error_type}"
+        self._settle(Failed(kind, document(kind, message, "")))
+
+    def _extension_exited(self, number: int, status: int) -> None:
+        """No environment goes on without one of its extensions."""
+        found = next((each for each in self._extensions.external() if each.number in (number, 0)), None)
+        if found is None:
+            return
+        failed = found.state in ("InitError", "ExitError")
+        found.error_type = found.error_type or "Extension.Crash"
+        found.state = found.state if failed else "Exited"
+        ended = Exit(status, entry_error=self._sandbox.entry_error, of_extension=True)
+        self._exit = self._exit or ended
+        self._settle(self._exit_outcome(ended))
+        if self.phase is Phase.IDLE:
+            self.phase = Phase.ENDED
 
     def _waits(self, where: WaitsIn) -> None:
         waiter = self._sandbox.conversation.waiter

@@ -29,15 +29,18 @@ _SIGNALS = {
 @dataclass(frozen=True, slots=True)
 class Exit:
     """The end of a process: its wait `status`, whether the memory limit brought it about, and why its program did not
-    even start, if so."""
+    even start, if so. `of_extension`: it was an external extension, not the runtime."""
 
     status: int
     out_of_memory: bool = False
     entry_error: str = ""
+    of_extension: bool = False
 
     @property
     def error_type(self) -> str:
         """Lambda's name for it."""
+        if self.of_extension:
+            return "Extension.LaunchError" if self.entry_error else "Extension.Crash"
         if self.entry_error:
             return "Runtime.InvalidEntrypoint"
         return "Runtime.OutOfMemory" if self.out_of_memory else "Runtime.ExitError"
@@ -49,8 +52,11 @@ class Exit:
             return self.entry_error
         if os.WIFSIGNALED(self.status):
             number = os.WTERMSIG(self.status)
-            return f"Runtime exited with error: signal: {_SIGNALS.get(signal.Signals(number), f'signal {number}')}"
+            who = "" if self.of_extension else "Runtime exited with error: "
+            return f"{who}signal: {_SIGNALS.get(signal.Signals(number), f'signal {number}')}"
         code = os.waitstatus_to_exitcode(self.status)
+        if self.of_extension:
+            return f"exit code {code}"
         return f"Runtime exited with error: exit status {code}" if code else "Runtime exited without providing a reason"
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,7 +42,8 @@ class Surroundings:
 class Sandbox:
     """Namespaces, a control group, a network link and a Runtime API that listens; nobody's yet.
 
-    `on_exit(wait status)` is called once when the function's process has ended, or when PID 1 has.
+    `on_exit(wait status)` is called once when the function's process has ended, or when PID 1 has;
+    `on_extension_exit(number, wait status)` when an external extension has.
     """
 
     def __init__(
@@ -53,6 +54,10 @@ class Sandbox:
         self.address = address
         self.conversation = Conversation()
         self.on_exit: Callable[[int], None] | None = None
+        self.on_extension_exit: Callable[[int, int], None] | None = None
+        self._function_over = asyncio.Event()
+        self._extensions_over: set[int] = set()
+        self._extension_over = asyncio.Event()
         self.prepared: Connection | None = None
         self.entry_error = ""
         self.worker = around.worker
@@ -144,13 +149,28 @@ class Sandbox:
         self._clone_gone = self._loop.create_future()
         self._loop.add_reader(pidfd, self._clone_ended)
 
-    def function_pid(self) -> int:
-        """The number of the process that PID 1 started, as this process sees it; 0 where it has ended."""
+    def watch(self, numbers: Sequence[int]) -> None:
+        """Tell of the end of these processes, too (numbers in the sandbox). Raises SandboxError."""
+        send(self._launched.control, control.watch(numbers), [])
+
+    def function_pid(self, number: int) -> int:
+        """The number, as this process sees it, of a process that PID 1 started under `number`; 0 where it has ended."""
         children = f"/proc/{self.init_pid}/task/{self.init_pid}/children"
         with suppress(FileNotFoundError, ProcessLookupError), open(children, "rb") as file:
-            words = file.read().split()
-            return int(words[0]) if words else 0
+            for word in file.read().split():
+                if _number_inside(int(word)) == number:
+                    return int(word)
         return 0
+
+    async def function_gone(self) -> None:
+        """Wait until the function's process has ended."""
+        await self._function_over.wait()
+
+    async def extensions_ended(self, numbers: set[int]) -> None:
+        """Wait until all of these external extensions have."""
+        while not numbers <= self._extensions_over and not self._gone.done():
+            self._extension_over.clear()
+            await self._extension_over.wait()
 
     # -- the end --
 
@@ -162,13 +182,15 @@ class Sandbox:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._launched.pidfd, signal.SIGKILL)
 
-    async def close(self) -> None:
-        """Kill everything and give everything back; idempotent, and safe to call twice at once."""
+    async def close(self, before: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Kill everything, after `before`, and give everything back; idempotent, and safe to call twice at once."""
         if self._closing is None:
-            self._closing = asyncio.create_task(self._close())
+            self._closing = asyncio.create_task(self._close(before))
         await asyncio.shield(self._closing)
 
-    async def _close(self) -> None:
+    async def _close(self, before: Callable[[], Awaitable[None]] | None) -> None:
+        if before is not None and not self._gone.done():
+            await before()
         self.kill()
         if self._server is not None:
             self._server.close()
@@ -226,6 +248,8 @@ class Sandbox:
             _settle(self._started, message.number)
         elif message.kind is control.Kind.EXITED:
             self._function_ended(message.number)
+        elif message.kind is control.Kind.ENDED:
+            self._extension_ended(message.number, message.status)
         elif message.step.startswith(EXECUTING):
             self.entry_error = entry_error(message.step.removeprefix(EXECUTING), message.number)
         else:
@@ -237,7 +261,14 @@ class Sandbox:
             if waiting is not None and not waiting.done():
                 waiting.set_exception(error)
 
+    def _extension_ended(self, number: int, status: int) -> None:
+        self._extensions_over.add(number)
+        self._extension_over.set()
+        if self.on_extension_exit is not None:
+            self.on_extension_exit(number, status)
+
     def _function_ended(self, status: int) -> None:
+        self._function_over.set()
         listener, self.on_exit = self.on_exit, None
         if listener is not None:
             listener(status)
@@ -259,6 +290,7 @@ class Sandbox:
         while not self._control_is_empty():
             self._control_readable()
         self._gone.set_result(None)
+        self._extension_over.set()
         self._fail_quietly()
         self._function_ended(signal.SIGKILL)
 
@@ -278,6 +310,13 @@ class Sandbox:
         future: asyncio.Future[None] = self._loop.create_future()
         future.set_result(None)
         return future
+
+
+def _number_inside(pid: int) -> int:
+    """A process's number in its own pid namespace."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        line = next(line for line in file if line.startswith(b"NSpid:"))
+    return int(line.split()[-1])
 
 
 def _settle(future: asyncio.Future[T] | None, value: T) -> None:

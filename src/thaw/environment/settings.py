@@ -8,6 +8,8 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Literal, Protocol
 
+from thaw.environment.runtime_api.extensions import FrozenExtension
+
 # Lambda's values of AWS_LAMBDA_INITIALIZATION_TYPE.
 InitializationType = Literal["on-demand", "snap-start", "provisioned-concurrency"]
 
@@ -80,7 +82,7 @@ class FunctionSettings:
     EphemeralStorage. `task` is the unpacked code and `layers` the merged layers: both are mounted
     read-only. `credentials_token` is empty for a fresh environment (one is then minted); a clone gets
     the token that its snapshot was taken with, because the frozen process keeps using it, and `waits_in`
-    says where that process waits.
+    says where that process waits, `extensions` which of them were frozen with it.
     """
 
     function_name: str
@@ -102,6 +104,7 @@ class FunctionSettings:
     credentials: Credentials = field(default_factory=Credentials)
     credentials_token: str = ""
     waits_in: WaitsIn = "restore/next"
+    extensions: tuple[FrozenExtension, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

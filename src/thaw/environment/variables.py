@@ -7,6 +7,10 @@ from thaw.environment.settings import FunctionSettings
 RUNTIME_API = "127.0.0.1:9001"
 
 # Lambda refuses these in a function's configuration; set by somebody all the same, ours win.
+_OF_RUNTIME = {
+    "AWS_EXECUTION_ENV", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_XRAY_CONTEXT_MISSING",
+    "AWS_XRAY_DAEMON_ADDRESS", "LAMBDA_RUNTIME_DIR", "LAMBDA_TASK_ROOT", "_HANDLER",
+}  # fmt: skip
 _PATH = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"
 _LIBRARY_PATH = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
 
@@ -24,6 +28,14 @@ def function_variables(settings: FunctionSettings, token: str, log_stream: str) 
         **_reserved(settings),
         **_per_start(settings, token, log_stream),
     }
+
+
+def extension_variables(settings: FunctionSettings, token: str, log_stream: str) -> dict[str, str]:
+    """The variables of an external extension: the function's without those of its runtime (Lambda's developer guide on
+    the Extensions API)."""
+    variables = function_variables(settings, token, log_stream)
+    runtime_only = _OF_RUNTIME | settings.runtime.variables.keys() - settings.variables.keys()
+    return {name: value for name, value in variables.items() if name not in runtime_only}
 
 
 def _general() -> dict[str, str]:

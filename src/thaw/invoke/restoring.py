@@ -20,6 +20,7 @@ from thaw.environment.cloning import CloneRequest, FillTmp
 from thaw.environment.execution import Environment
 from thaw.environment.furnishing import make_mounts
 from thaw.environment.pool import SandboxPool
+from thaw.environment.runtime_api.extensions import FrozenExtension
 from thaw.environment.settings import FunctionSettings
 from thaw.errors import RestoreFailed, RestoreHookFailed, RestoreRefused, StoreError, ThawError
 from thaw.invoke.ahead import ForkedAhead
@@ -398,7 +399,12 @@ def _as_frozen(resident: ResidentSnapshot, settings: FunctionSettings) -> Functi
     """With what a clone keeps from the process that was frozen."""
     frozen = resident.resident.template.facts["environment"]
     waits_in = frozen.get("waits_in", "restore/next")  # snapshots of earlier versions of Thaw do not say
-    return replace(settings, credentials_token=frozen["credentials_token"], waits_in=waits_in)
+    extensions = tuple(
+        FrozenExtension(name=name, identifier=identifier, events=tuple(events), number=number)
+        for name, identifier, events, number in frozen.get("extensions", ())
+    )
+    token = frozen["credentials_token"]
+    return replace(settings, credentials_token=token, waits_in=waits_in, extensions=extensions)
 
 
 def _template_places(settings: FunctionSettings) -> Sequence[tuple[str, int]]:

@@ -16,7 +16,8 @@ enum control_kind {
 	/* to a sandbox or a template */
 	CONTROL_ATTACH = 1, /* struct attachment[], one detached mount each beside it */
 	/* to a sandbox */
-	CONTROL_START = 2, /* struct process, filter, strings; descriptors: log */
+	CONTROL_START = 2, /* struct process, filter, strings; descriptors: log; START_IS_EXTENSION: beside the function's */
+	CONTROL_WATCH = 10, /* i32[]: numbers of processes beside the function's whose end is to be told */
 	/* to a template (native/plan.h) */
 	CONTROL_LOAD = 4,  /* descriptors: restore plan, memory image */
 	CONTROL_FILL = 6,  /* struct portion: this part of the memory image has arrived */
@@ -31,6 +32,7 @@ enum control_kind {
 	CONTROL_STARTED = 17, /* i32 pid, as the sandbox numbers it */
 	CONTROL_EXITED = 18,  /* i32 wait status of the started process; the sandbox is gone after it */
 	CONTROL_FAILED = 19,  /* struct failure; a sandbox is gone after it, a template only if LOAD failed */
+	CONTROL_ENDED = 27, /* i32 number, i32 wait status: of a process that is watched, or was started as an extension */
 	/* from a template */
 	CONTROL_LOADED = 20,
 	CONTROL_FILLED = 24,
@@ -51,6 +53,8 @@ struct attachment {
 	char path[124]; /* an existing folder or file of the sandbox, NUL-terminated */
 	u32 flags;      /* none yet: 0 */
 };
+
+#define START_IS_EXTENSION 1
 
 #define CLONE_HAS_CGROUP 1
 #define CLONE_IS_LAZY 2 /* memory that the template lacks is served by the owner of the clone's userfaultfd */

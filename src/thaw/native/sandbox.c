@@ -53,6 +53,7 @@
 #define RUNTIME_API_PORT 9001
 #define LOOPBACK 0x0100007f /* 127.0.0.1 in network order */
 #define STRING_LIMIT 4096   /* arguments and variables together */
+#define WATCH_LIMIT 16
 
 static const u64 every_signal = ~0UL;
 static const u64 no_signal = 0;
@@ -216,6 +217,8 @@ __attribute__((noreturn)) static void run(const struct message *message)
 
 	if (start.process->argc >= STRING_LIMIT || start.process->envc >= STRING_LIMIT)
 		fail(CONTROL_FD, 0, "too many arguments or variables", 0);
+	if (start.process->flags & START_IS_EXTENSION)
+		SYS0(SYS_SETSID); /* what the function sends to its own group is not for extensions */
 	rest = list_strings(rest, start.process->argc, arguments);
 	list_strings(rest, start.process->envc, variables);
 	open_standard_descriptors(message->descriptors[0]);
@@ -245,20 +248,60 @@ static i32 start_process(const struct message *message)
 
 /* ---- PID 1 ---- */
 
+static i32 watched[WATCH_LIMIT];
+static u32 watched_count;
+
+static void watch(i32 pid)
+{
+	if (watched_count == WATCH_LIMIT)
+		fail(CONTROL_FD, 0, "more processes to watch than a sandbox can", 0);
+	watched[watched_count++] = pid;
+}
+
+static void tell_of(i32 pid, i32 status)
+{
+	i32 ended[2] = {pid, status};
+
+	for (u32 i = 0; i < watched_count; i++)
+		if (watched[i] == pid)
+			message_send(CONTROL_FD, CONTROL_ENDED, ended, sizeof ended, 0, 0);
+}
+
 static void reap(i32 main_pid)
 {
 	i32 status;
 
 	for (;;) {
-		i64 pid = SYS4(SYS_WAIT4, -1, &status, WNOHANG, 0);
+		i32 pid = (i32)SYS4(SYS_WAIT4, -1, &status, WNOHANG, 0);
 
 		if (pid <= 0)
 			return;
-		if (pid != main_pid)
+		if (pid != main_pid) {
+			tell_of(pid, status);
 			continue;
+		}
 		message_send(CONTROL_FD, CONTROL_EXITED, &status, sizeof status, 0, 0);
-		SYS1(SYS_EXIT_GROUP, 0);
+		if (!watched_count)
+			SYS1(SYS_EXIT_GROUP, 0);
 	}
+}
+
+static void start(const struct message *message, i32 *main_pid)
+{
+	const struct process *process = (const struct process *)message->body;
+
+	if (process->flags & START_IS_EXTENSION)
+		watch(start_process(message));
+	else if (!*main_pid)
+		*main_pid = start_process(message);
+	else
+		fail(CONTROL_FD, 0, "a second START of the function", 0);
+}
+
+static void watch_all(const struct message *message)
+{
+	for (u32 i = 0; i < message->size / (u32)sizeof(i32); i++)
+		watch(((const i32 *)message->body)[i]);
 }
 
 static void obey(i32 *main_pid)
@@ -271,8 +314,10 @@ static void obey(i32 *main_pid)
 	if (message.kind == CONTROL_ATTACH) {
 		attach(CONTROL_FD, &message);
 		must(message_send(CONTROL_FD, CONTROL_ATTACHED, 0, 0, 0, 0), "sending ATTACHED");
-	} else if (message.kind == CONTROL_START && !*main_pid)
-		*main_pid = start_process(&message);
+	} else if (message.kind == CONTROL_START)
+		start(&message, main_pid);
+	else if (message.kind == CONTROL_WATCH)
+		watch_all(&message);
 	else
 		fail(CONTROL_FD, 0, "a message that a sandbox does not take", 0);
 }

@@ -6,6 +6,7 @@ Recorded forms: shared contract notes, section 3; the order of REPORT's fields i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -93,6 +94,12 @@ def report(facts: Report) -> str:
         fields.append(f"Billed Restore Duration: {facts.billed_restore_ms} ms")
     fields.append(facts.ending.fields() if facts.ending else "")
     return "\t".join(fields)
+
+
+def extension(name: str, state: str, events: Sequence[str], error_type: str = "") -> str:
+    """What became of an extension in Init: `state` is for example Ready."""
+    line = f"EXTENSION\tName: {name}\tState: {state}\tEvents: [{', '.join(events)}]"
+    return f"{line}\tError Type: {error_type}" if error_type else line
 
 
 def timed_out_text(limit_s: float) -> str:

@@ -7,7 +7,7 @@ level is from Lambda's developer guide, "System log level event mapping".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -47,6 +47,8 @@ class PlatformLog(Protocol):
 
     def restore_report(self, duration_ms: float, ending: Ending | None = None) -> list[bytes]: ...
 
+    def extension(self, name: str, state: str, events: Sequence[str], error_type: str = "") -> list[bytes]: ...
+
     def start(self, request_id: str) -> list[bytes]: ...
 
     def timed_out(self, request_id: str, limit_s: float) -> list[bytes]: ...
@@ -80,6 +82,10 @@ class TextLog:
     def restore_report(self, duration_ms: float, ending: Ending | None = None) -> list[bytes]:
         """RESTORE_REPORT."""
         return _encoded(text.restore_report(duration_ms, ending))
+
+    def extension(self, name: str, state: str, events: Sequence[str], error_type: str = "") -> list[bytes]:
+        """EXTENSION."""
+        return _encoded(text.extension(name, state, events, error_type))
 
     def start(self, request_id: str) -> list[bytes]:
         """START."""
@@ -134,6 +140,12 @@ class JsonLog:
         done = self._event(_level(ending, "DEBUG"), "restoreRuntimeDone", outcome)
         metrics = {"durationMs": round(duration_ms, 3)}
         return done + self._event(_level(ending, "INFO"), "restoreReport", {**outcome, "metrics": metrics})
+
+    def extension(self, name: str, state: str, events: Sequence[str], error_type: str = "") -> list[bytes]:
+        """platform.extension."""
+        record = {"name": name, "state": state, "events": list(events)}
+        level = "WARN" if error_type else "INFO"
+        return self._event(level, "extension", {**record, **({"errorType": error_type} if error_type else {})})
 
     def start(self, request_id: str) -> list[bytes]:
         """platform.start."""

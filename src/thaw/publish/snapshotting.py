@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from thaw.catalog.configuration import Configuration
 from thaw.chunk import Manifest
 from thaw.environment.execution import Environment
+from thaw.environment.runtime_api.extensions import FrozenExtension
 from thaw.environment.sandbox import Sandbox
 from thaw.environment.settings import FunctionSettings, WaitsIn
 from thaw.errors import EnvironmentFailure, NotFreezable, ThawError
@@ -132,7 +133,9 @@ class Snapshotting:
                 sandbox_pid=environment.init_pid,
                 connection_port=environment.runtime_connection_port,
                 log=environment.log_pipe,
+                repeated=environment.repeated_requests,
             )
+            extensions = environment.frozen_extensions
             report = read_report(environment.report)
             stock = await _stock(environment)
             try:
@@ -141,7 +144,7 @@ class Snapshotting:
                 raise diagnosed(error, report) from error
         finally:
             await environment.close()
-        captured.facts["environment"] = environment_facts(settings, environment.waits_in)
+        captured.facts["environment"] = environment_facts(settings, environment.waits_in, extensions)
         captured.facts |= inspection_facts(stock, report)
         for finding in captured.facts["findings"]:
             log.platform(" ".join([LINE, *finding]))
@@ -189,10 +192,13 @@ def inspection_facts(stock: Stock, report: Report | None) -> dict[str, Any]:
     }
 
 
-def environment_facts(settings: FunctionSettings, waits_in: WaitsIn) -> dict[str, str]:
+def environment_facts(
+    settings: FunctionSettings, waits_in: WaitsIn, extensions: Sequence[FrozenExtension] = ()
+) -> dict[str, Any]:
     """What a clone's environment must have in common with the one that was frozen."""
     return {
         "credentials_token": settings.credentials_token,
         "runtime_version_arn": settings.runtime.version_arn,
         "waits_in": waits_in,
+        "extensions": [[each.name, each.identifier, list(each.events), each.number] for each in extensions],
     }

@@ -8,6 +8,9 @@ from typing import cast
 
 from thaw.environment.runtime_api import (
     credentials,
+    extension_error,
+    extension_event_next,
+    extension_register,
     init_error,
     invocation_error,
     invocation_next,
@@ -16,6 +19,7 @@ from thaw.environment.runtime_api import (
     report,
     restore_error,
     restore_next,
+    telemetry_subscription,
 )
 from thaw.environment.runtime_api.conversation import Conversation, Waiter
 from thaw.environment.runtime_api.http import (
@@ -34,6 +38,7 @@ Endpoint = Callable[[Conversation, Request, Waiter], bytes | None]
 
 _RUNTIME = "/2018-06-01/runtime"
 _INVOCATION = f"{_RUNTIME}/invocation/"
+_EXTENSION = "/2020-01-01/extension"
 _ROUTES: dict[str, tuple[bytes, Endpoint]] = {
     f"{_RUNTIME}/invocation/next": (b"GET", invocation_next.serve),
     f"{_RUNTIME}/init/error": (b"POST", init_error.serve),
@@ -42,6 +47,12 @@ _ROUTES: dict[str, tuple[bytes, Endpoint]] = {
     "/2021-04-23/credentials": (b"GET", credentials.serve),
     "/2018-06-01/ping": (b"GET", ping.serve),
     report.PATH: (b"POST", report.serve),
+    f"{_EXTENSION}/register": (b"POST", extension_register.serve),
+    f"{_EXTENSION}/event/next": (b"GET", extension_event_next.serve),
+    f"{_EXTENSION}/init/error": (b"POST", extension_error.serve_init),
+    f"{_EXTENSION}/exit/error": (b"POST", extension_error.serve_exit),
+    "/2022-07-01/telemetry": (b"PUT", telemetry_subscription.serve_telemetry),
+    "/2020-08-15/logs": (b"PUT", telemetry_subscription.serve_logs),
 }
 _OF_INVOCATION: dict[str, Endpoint] = {"response": invocation_response.serve, "error": invocation_error.serve}
 # What a function may make the server hold: connections, and answers that it does not read.

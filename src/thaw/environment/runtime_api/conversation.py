@@ -10,7 +10,9 @@ from enum import Enum
 from typing import Protocol
 
 from thaw.environment.invocation import Invocation
+from thaw.environment.runtime_api.extensions import Extensions
 from thaw.environment.runtime_api.http import Sink, refusal
+from thaw.environment.runtime_api.waiter import Waiter as Waiter
 from thaw.environment.settings import Credentials
 from thaw.environment.streaming import Source
 
@@ -26,15 +28,6 @@ class State(Enum):
     READY = "Ready"
     RUNNING = "Running"
     RESPONDED = "ResponseSent"
-
-
-class Waiter(Protocol):
-    """A connection whose request is answered later."""
-
-    def send(self, answer: bytes) -> None: ...
-
-    @property
-    def port(self) -> int: ...
 
 
 class Observer(Protocol):
@@ -54,12 +47,19 @@ class Observer(Protocol):
 
     def restore_failed(self, error_type: str, payload: bytes) -> None: ...
 
+    def extension_registered(self) -> None: ...
+
+    def extension_waits(self) -> None: ...
+
+    def extension_failed(self, kind: str, name: str, error_type: str) -> None: ...
+
 
 class Conversation:
     """One runtime's side of the Runtime API. `snap_start` mounts the routes that only such functions have."""
 
     __slots__ = (
-        "credentials", "deadline_ms", "invocation", "observer", "report", "snap_start", "state", "token", "waiter",
+        "credentials", "deadline_ms", "extensions", "invocation", "observer", "report", "snap_start", "state", "token",
+        "waiter",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -72,6 +72,7 @@ class Conversation:
         self.deadline_ms = 0
         self.waiter: Waiter | None = None
         self.report = b""
+        self.extensions: Extensions | None = None
 
     def may(self, *states: State) -> bool:
         """Whether the runtime is in one of `states`, and somebody listens."""
@@ -95,6 +96,8 @@ class Conversation:
         """A connection has closed: it waits no longer."""
         if self.waiter is waiter:
             self.waiter = None
+        elif self.extensions is not None:
+            self.extensions.forget(waiter)
 
     def refuse(self, wanted: str) -> bytes:
         """The answer to a request that the state does not allow."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 # Lambda's limit for a response: 6 MiB and 100 bytes.
@@ -187,16 +188,19 @@ def _length(text: bytes, number_base: int) -> int:
     return value
 
 
-def answer(status: str, body: bytes, content_type: str = "application/json") -> bytes:
-    """A whole response; `status` is for example "403 Forbidden"."""
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+def answer(
+    status: str, body: bytes, content_type: str = "application/json", headers: Iterable[tuple[str, str]] = ()
+) -> bytes:
+    """A whole response; `status` is for example "403 Forbidden", `headers` are further ones."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n{more}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
 def refusal(status: str, error_type: str, message: str) -> bytes:
     """A response with the error document that runtimes expect."""
-    document = f'{{"errorMessage":"{message}","errorType":"{error_type}"}}\n'
-    return answer(status, document.encode())
+    document = json.dumps({"errorMessage": message, "errorType": error_type}, separators=(",", ":"))
+    return answer(status, f"{document}\n".encode())
 
 
 ACCEPTED = answer("202 Accepted", b'{"status":"OK"}\n')
