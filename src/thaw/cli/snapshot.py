@@ -65,7 +65,10 @@ def verify(
     name: Annotated[str | None, typer.Argument(help="A function with a version, or a key; none: all")] = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Open every chunk in the origin; the exit status is 1 where one is missing or damaged."""
+    """Open every chunk in the origin, and put back from a nearer tier what is missing or damaged there.
+
+    The exit status is 1 where a chunk is missing or damaged in all tiers.
+    """
     console = wide_console()
     faults = 0
     for line, wrong in with_store(state_dir, lambda opened: _verified(opened, name)):
@@ -289,6 +292,8 @@ async def _verify(opened: Opened, key: str) -> tuple[str, bool]:
     if not wrong:
         return f"[green]sound[/]  {opened.label(key)}: all {len(verified.sound)} chunks open", False
     told = f"{len(verified.missing)} chunks are missing and {len(verified.damaged)} do not open"
+    if len(await opened.store.snapshots.heal(manifest, verified)) == wrong:
+        return f"[yellow]healed[/]  {opened.label(key)}: {told}, and all were put back from a nearer tier", False
     return f"[red]damaged[/]  {opened.label(key)}: {told}: call the version, and it gets a new snapshot", True
 
 

@@ -12,6 +12,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 NAMESPACE = "AWS/Lambda"
 MINUTE_S = 60
@@ -95,13 +96,39 @@ class Statistics:
         return ordered[min(len(ordered) - 1, max(0, math.ceil(share * len(ordered)) - 1))]
 
 
+class TierFigures(Protocol):
+    """What one tier of the snapshot store was asked for since the server started."""
+
+    @property
+    def hits(self) -> int: ...
+    @property
+    def misses(self) -> int: ...
+    @property
+    def rejected(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def writes(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+    @property
+    def read_total_s(self) -> float: ...
+
+    def read_classes(self) -> list[tuple[float, int]]:
+        """How many reads took at most so many seconds, ascending; the last bound is infinite."""
+        ...
+
+
 class Metrics:
-    """The metrics of one server; `clock` gives seconds since the epoch."""
+    """The metrics of one server; `clock` gives seconds since the epoch. `tiers` are those of its snapshot store."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._series: defaultdict[tuple[str, Dimensions], dict[int, Statistics]] = defaultdict(dict)
         self._cleaned = 0.0
+        self.tiers: Mapping[str, TierFigures] = {}
         self.totals: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
 
     def record(self, function_name: str, qualifier: str | None, values: Mapping[str, float]) -> None:

@@ -113,9 +113,17 @@ class Arrival:
         if self.place is not None and self.place(piece, content):
             self.placed.add(piece)
             return
-        done = 0
-        while done < len(content):
-            done += os.pwrite(self.memory, content[done:], piece * self.piece + done)
+        try:
+            done = 0
+            while done < len(content):
+                done += os.pwrite(self.memory, content[done:], piece * self.piece + done)
+        except OSError as error:
+            raise RestoreFailed(
+                f"The memory image does not fit into this worker's memory ({error.strerror}): free some, or call fewer "
+                "versions at once.",
+                step="image",
+                errno=error.errno or 0,
+            ) from error
 
     def _note(self, piece: int) -> None:
         self._arrived.add(piece)

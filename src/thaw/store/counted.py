@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from thaw.errors import ChunkNotFound, NotAuthentic, StoreError
@@ -38,6 +40,10 @@ class Counters:
         self.bytes_read += size
         self.read_total_s += seconds
         self.read_s[sum(seconds > bound for bound in BUCKETS_S)] += 1
+
+    def read_classes(self) -> list[tuple[float, int]]:
+        """How many reads took at most so many seconds, for every bound and at last for infinity."""
+        return list(zip((*BUCKETS_S, math.inf), accumulate(self.read_s), strict=True))
 
 
 class Counted(Policy):

@@ -197,12 +197,12 @@ class SnapshotStore:
         await in_lanes(read, places, READERS)
 
     async def save_facts(self, manifest: Manifest, facts: Mapping[str, Any], kms_key_arn: str | None = None) -> None:
-        """Replaces the facts of a stored snapshot; nothing happens where it was deleted meanwhile.
+        """Replaces the facts of a stored snapshot; nothing happens where it was deleted, or taken again, meanwhile.
 
         Raises `StoreFull` or `StoreUnavailable`.
         """
         async with self._guard.saving():
-            if await self._manifests.contains(manifest.snapshot_key):
+            if await self._references(manifest.snapshot_key) == manifest.chunk_ids():
                 await self._save_manifest(replace(manifest, facts=facts), self._keys.key(kms_key_arn))
 
     async def delete(self, snapshot_key: str) -> None:
@@ -212,7 +212,7 @@ class SnapshotStore:
         await self._sweep(ids)
 
     async def drop_damaged(self, snapshot_key: str, kms_key_arn: str | None = None) -> int:
-        """Removes those chunks of a snapshot that do not open in the origin; returns how many.
+        """Removes those chunks of a snapshot that do not open in the origin, where no cache can heal them; how many.
 
         Equal chunks are stored once, so without this a new snapshot that has the same chunk would rely on the damaged
         one. Nothing is done where the manifest itself is gone or damaged. Raises `StoreUnavailable`.
@@ -221,7 +221,8 @@ class SnapshotStore:
             manifest = await self.load_manifest(snapshot_key, kms_key_arn)
         except (ChunkNotFound, NotAuthentic):
             return 0
-        damaged = (await self.verify(manifest)).damaged
+        verified = await self.verify(manifest)
+        damaged = verified.damaged - await self.heal(manifest, verified)
         if damaged:
             async with self._guard.sweeping():
                 await in_lanes(self.chunks.delete, damaged)
@@ -244,6 +245,39 @@ class SnapshotStore:
         places = {place.id: place for section in manifest.sections.values() for place in section.chunks}
         await in_lanes(check, places.values())
         return verified
+
+    async def heal(self, manifest: Manifest, verified: Verified) -> set[str]:
+        """Puts chunks that the origin has lost or damaged back from a cache in which they open; ids of those.
+
+        Raises `StoreFull` or `StoreUnavailable`.
+        """
+        healed: set[str] = set()
+        wrong = verified.missing | verified.damaged
+
+        async def put_back(place: ChunkPlace) -> None:
+            if (envelope := await self._from_caches(place)) is not None:
+                await self.chunks.inner.put(place.id, envelope)
+                healed.add(place.id)
+
+        places = {place.id: place for section in manifest.sections.values() for place in section.chunks}
+        async with self._guard.saving():
+            if await self._references(manifest.snapshot_key) == manifest.chunk_ids():
+                await in_lanes(put_back, [places[id] for id in wrong])
+        return healed
+
+    async def _from_caches(self, place: ChunkPlace) -> bytes | None:
+        """The envelope of a chunk from the first cache in which it opens."""
+
+        def opened(envelope: memoryview) -> bytes:
+            self._open(place, envelope, lambda *_: None)
+            return bytes(envelope)
+
+        for cache in self.chunks.caches:
+            try:
+                return await cache.store.fetch(place.id, opened)
+            except StoreError as error:
+                logger.info("The tier %s cannot heal a chunk: %s", cache.name, error)
+        return None
 
     async def collect(self) -> int:
         """Removes chunks that no manifest names, such as those of a save that was killed; returns how many.

@@ -1,0 +1,209 @@
+"""What is put right again: chunks that the origin lost, what a killed worker left in a bucket, images without room."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from stores import aws, new_bucket
+from thaw.chunk import CHUNK_SIZE
+from thaw.chunk.seal import HEADER, MAGIC, TAG_SIZE
+from thaw.config import Settings, read_settings
+from thaw.errors import RestoreFailed
+from thaw.restore.arrival import Arrival, Put
+from thaw.store import Store, lease_guard, open_store
+
+PIECES = 6
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return read_settings(state_dir=tmp_path / "state", l1_bytes=1 << 26)
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[Store]:
+    opened = open_store(settings)
+    yield opened
+    await opened.snapshots.chunks.settled()
+    opened.close()
+
+
+@pytest.fixture
+def memory() -> Iterator[int]:
+    descriptor = os.memfd_create("memory")
+    os.pwrite(descriptor, os.urandom(PIECES * CHUNK_SIZE), 0)
+    yield descriptor
+    os.close(descriptor)
+
+
+def chunk_files(settings: Settings) -> list[Path]:
+    return sorted((settings.origin_dir / "chunks").glob("??/*"))
+
+
+def damage(settings: Settings) -> None:
+    """One chunk of the origin is gone, another one altered."""
+    lost, altered, *_ = chunk_files(settings)
+    lost.unlink()
+    altered.write_bytes(altered.read_bytes()[:-1] + b"x")
+
+
+# --- chunks that the origin lost --------------------------------------------------------------------------------------
+
+
+async def test_a_damaged_origin_is_healed_from_a_cache(store: Store, settings: Settings, memory: int) -> None:
+    manifest = await store.snapshots.save("f-1-a", b"plan", memory, b"disk", {})
+    verified = await store.snapshots.verify(manifest)
+    into = os.memfd_create("clone")
+    await store.snapshots.read_memory(manifest, into)  # L1 has what is in memory, plan and disk it has not
+    os.close(into)
+    await store.snapshots.chunks.settled()
+    in_l1 = {place.id for place in manifest.memory.chunks}
+    for file in chunk_files(settings):
+        file.write_bytes(b"THWC") if file.name in in_l1 else None
+    verified = await store.snapshots.verify(manifest)
+    assert verified.damaged == in_l1
+    assert await store.snapshots.heal(manifest, verified) == in_l1
+    assert (await store.snapshots.verify(manifest)).sound == manifest.chunk_ids()
+
+
+async def test_what_no_cache_has_is_not_healed_and_a_cache_that_lies_heals_nothing(
+    store: Store, settings: Settings, memory: int
+) -> None:
+    manifest = await store.snapshots.save("f-1-a", b"plan", memory, b"disk", {})
+    assert store.l1 is not None
+    for place in manifest.memory.chunks:
+        await store.l1.put(place.id, b"something else")
+    damage(settings)
+    verified = await store.snapshots.verify(manifest)
+    assert (len(verified.missing), len(verified.damaged)) == (1, 1)
+    assert await store.snapshots.heal(manifest, verified) == set()
+    again = await store.snapshots.verify(manifest)
+    assert (again.missing, again.damaged) == (verified.missing, verified.damaged)
+
+
+async def test_a_renewal_keeps_chunks_that_a_cache_could_heal(store: Store, settings: Settings, memory: int) -> None:
+    manifest = await store.snapshots.save("f-1-a", b"plan", memory, b"", {})
+    await store.snapshots.read_plan(manifest)
+    await store.snapshots.chunks.settled()
+    plan = manifest.plan.chunks[0].id
+    for file in chunk_files(settings):
+        file.write_bytes(b"THWC")
+    assert await store.snapshots.drop_damaged("f-1-a") == PIECES
+    assert [file.name for file in chunk_files(settings)] == [plan]
+
+
+async def test_facts_of_a_snapshot_that_was_taken_again_are_not_replaced(store: Store, memory: int) -> None:
+    """Else a worker that learnt something of the old one would name chunks that are gone."""
+    old = await store.snapshots.save("f-1-a", b"plan", memory, b"", {})
+    await store.snapshots.save("f-1-a", b"another plan", memory, b"", {})
+    await store.snapshots.save_facts(old, {"refined_pieces": [1]})
+    manifest = await store.snapshots.load_manifest("f-1-a")
+    assert manifest.facts == {}
+    assert await store.snapshots.read_plan(manifest) == b"another plan"
+
+
+def test_verify_for_people_heals_what_it_can(tmp_path: Path, memory: int) -> None:
+    settings = read_settings(state_dir=tmp_path, l1_bytes=1 << 26)
+
+    async def prepare() -> None:
+        store = open_store(settings)
+        manifest = await store.snapshots.save("f-1-a", b"plan", memory, b"", {})
+        await store.snapshots.verify(manifest)
+        assert store.l1 is not None
+        for id in manifest.chunk_ids():
+            await store.l1.put(id, await store.snapshots.chunks.inner.get(id))
+        store.close()
+
+    asyncio.run(prepare())
+    damage(settings)
+    shown = [verify(tmp_path), verify(tmp_path)]
+    assert shown[0] == (
+        "healed  f-1-a: 1 chunks are missing and 1 do not open, and all were put back from a nearer tier\n"
+    )
+    assert shown[1] == "sound  f-1-a: all 7 chunks open\n"
+
+
+def verify(state: Path) -> str:
+    command = [sys.executable, "-m", "thaw.cli", "snapshot", "verify", "--state-dir", str(state)]
+    environment = os.environ | {"THAW_L1_BYTES": str(1 << 26)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+# --- kill -9 in the middle of a write to a bucket ---------------------------------------------------------------------
+
+SAVER = """
+import asyncio, os, sys
+from thaw.config import read_settings
+from thaw.store import open_store
+
+async def main():
+    store = open_store(read_settings(state_dir=sys.argv[1], origin=sys.argv[2]))
+    memory = os.memfd_create("memory")
+    for number in range(1000):
+        os.pwrite(memory, os.urandom(16 << 20), 0)
+        await store.snapshots.save("f-%d-x" % number, b"plan", memory, b"", {})
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("after", [1, 40])
+async def test_kill_9_in_the_middle_of_a_write_to_a_bucket_leaves_nothing(
+    tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_guard, "LEASE_S", 4.0)  # that of the killed worker has to run out
+    monkeypatch.setattr(lease_guard, "RENEW_S", 0.5)
+    with aws() as endpoint:
+        origin = new_bucket(endpoint)
+        store = open_store(read_settings(state_dir=tmp_path, origin=origin))
+        chunks = store.snapshots.chunks
+        saver = subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path), origin])
+        try:
+            async with asyncio.timeout(60):
+                while len(await chunks.names()) < after:
+                    assert saver.poll() is None
+                    await asyncio.sleep(0.002)
+        finally:
+            saver.kill()
+            await asyncio.to_thread(saver.wait)
+        for id in await chunks.names():
+            check_whole(await chunks.get(id))
+        named: set[str] = set()
+        for key in await store.snapshots.snapshot_keys():
+            manifest = await store.snapshots.load_manifest(key)
+            assert (await store.snapshots.verify(manifest)).sound == manifest.chunk_ids()
+            named |= manifest.chunk_ids()
+        async with asyncio.timeout(60):
+            await store.snapshots.collect()
+        assert set(await chunks.names()) == named
+        store.close()
+
+
+def check_whole(envelope: bytes) -> None:
+    magic, _, _, length, _ = HEADER.unpack_from(envelope)
+    assert (magic, len(envelope)) == (MAGIC, HEADER.size + length + TAG_SIZE)
+
+
+# --- no room for an image ---------------------------------------------------------------------------------------------
+
+
+async def test_a_full_memory_is_one_sentence() -> None:
+    async def read(put: Put, pieces: object, arrived: object) -> None:
+        await asyncio.to_thread(put, 0, memoryview(bytearray(4096)))
+
+    arrival = Arrival(os.open("/dev/full", os.O_RDWR), CHUNK_SIZE, read)
+    sentence = (
+        r"^The memory image does not fit into this worker's memory \(No space left on device\): free some, or call "
+        r"fewer versions at once\.$"
+    )
+    with pytest.raises(RestoreFailed, match=sentence):
+        await arrival.fetch([0])
+    assert not arrival.has(0)
+    arrival.close()
