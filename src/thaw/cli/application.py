@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from thaw.cli import bench, demo, deploy, doctor, lint, logs, runtime, serve, snapshot
+from thaw.cli import bench, demo, deploy, doctor, lint, logs, publish, runtime, serve, snapshot
+from thaw.cli.inspection import inspect
 from thaw.cli.local import commands as local
 from thaw.errors import ThawError
 
@@ -19,12 +20,14 @@ application = typer.Typer(
 )
 application.command("serve")(serve.serve)
 application.command("demo")(demo.demo)
+application.command("publish")(publish.publish)
 application.command("logs")(logs.logs)
 application.command("deploy")(deploy.deploy)
 application.add_typer(local.application)
 application.command("doctor")(doctor.doctor)
 application.command("lint")(lint.lint)
 application.command("bench")(bench.bench)
+snapshot.application.command("inspect")(inspect)
 application.add_typer(snapshot.application)
 application.add_typer(runtime.application)
 

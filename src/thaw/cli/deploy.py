@@ -89,8 +89,8 @@ def _bring(console: Console, context: Context, template: Template, *, dry_run: b
     _show_urls(console, done)
 
 
-def api_client(url: str | None) -> Any:
-    """A boto3 client for deploying: keys and region as the AWS tools find them, stand-ins where there are none."""
+def api_client(url: str | None, service: str = "lambda") -> Any:
+    """A boto3 client of the server: keys and region as the AWS tools find them, stand-ins where there are none."""
     import boto3
     from botocore.config import Config
 
@@ -99,7 +99,7 @@ def api_client(url: str | None) -> Any:
     keys = {} if session.get_credentials() else {"aws_access_key_id": "thaw", "aws_secret_access_key": "thaw"}
     config = Config(retries={"total_max_attempts": 1}, read_timeout=960)
     region = session.region_name or "us-east-1"
-    return session.client("lambda", endpoint_url=found, region_name=region, config=config, **keys)
+    return session.client(service, endpoint_url=found, region_name=region, config=config, **keys)
 
 
 def read_overrides(texts: Sequence[str]) -> dict[str, str]:

@@ -16,8 +16,7 @@ def diagnosed(error: NotFreezable, report: Report | None) -> NotFreezable:
 
 def _origin(error: NotFreezable, report: Report) -> str:
     if error.resource == "descriptor":
-        made = next((one.made for one in report.sockets if one.descriptor == error.number), [])
-        return f"It was {made_text(made)}." if made else ""
+        return _origin_of_descriptor(error.number, report)
     if error.resource == "process":
         return _origin_of_process(error.number, report)
     if error.resource == "thread":
@@ -26,6 +25,15 @@ def _origin(error: NotFreezable, report: Report) -> str:
     if error.resource == "threads":
         return _most_threads(report.threads)
     return ""
+
+
+def _origin_of_descriptor(number: int, report: Report) -> str:
+    """Where a socket was made, or who holds a file."""
+    made = next((one.made for one in report.sockets if one.descriptor == number), [])
+    if made:
+        return f"It was {made_text(made)}."
+    holder = next((one.holder for one in report.files if one.descriptor == number), "")
+    return f"It is held by {holder}." if holder else ""
 
 
 def _origin_of_process(number: int, report: Report) -> str:

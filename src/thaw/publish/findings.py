@@ -106,7 +106,7 @@ def _tmp(stock: Stock) -> Iterator[Finding]:
         path, size = stock.files[0]
         yield Finding(
             "TS251",
-            f"/tmp holds {stock.tmp_bytes / MIB:.1f} MiB in {stock.tmp_files} files, the largest being {path} "
+            f"/tmp holds {stock.tmp_bytes / MIB:.1f} MiB (files: {stock.tmp_files}), the largest being {path} "
             f"({size / MIB:.1f} MiB), and every clone unpacks all of it: remove in a before-snapshot hook what "
             "calls do not need.",
         )

@@ -35,6 +35,13 @@ class Socket(msgspec.Struct, frozen=True):
     made: list[Place] = []
 
 
+class File(msgspec.Struct, frozen=True):
+    """A file that an object of the language holds open; `holder` is the name under which a module has it."""
+
+    descriptor: int
+    holder: str = ""
+
+
 class Child(msgspec.Struct, frozen=True):
     """A child process; `number` 0 stands for those that are known only by where the process forked."""
 
@@ -58,6 +65,7 @@ class Report(msgspec.Struct, frozen=True):
     largest: list[tuple[str, int, str]] = []
     generators: list[tuple[str, str]] = []
     credentials: list[tuple[str, str]] = []
+    files: list[File] = []
 
     def document(self) -> dict[str, Any]:
         """As it is kept in a snapshot's facts: maps, lists, text and numbers."""

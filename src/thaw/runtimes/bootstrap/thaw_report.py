@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import heapq
+import io
 import json
 import os
 import socket
@@ -249,6 +250,7 @@ class Census:
         self.large: list[tuple[int, int, Any]] = []
         self.generators: list[Any] = []
         self.credentials: list[Any] = []
+        self.files: list[Any] = []
         self._deadline = time.monotonic() + SECONDS
 
     def take(self) -> None:
@@ -277,7 +279,9 @@ class Census:
             heapq.heappush(self.large, (size, id(thing), thing))
             if len(self.large) > OBJECTS:
                 heapq.heappop(self.large)
-        if (kind.__module__, kind.__name__) in GENERATORS or "Random" in kind.__name__:
+        if kind is io.FileIO:
+            self.files.append(thing)
+        elif (kind.__module__, kind.__name__) in GENERATORS or "Random" in kind.__name__:
             self._note_generator(kind, thing)
         elif kind.__module__ in CREDENTIALS and "Credentials" in kind.__name__:
             self.credentials.append(thing)
@@ -305,6 +309,11 @@ class Census:
         """[[type, name of its holder], …] of the AWS SDK's credentials that hold a key."""
         holding = [one for one in self.credentials if getattr(one, "_access_key", getattr(one, "access_key", None))]
         return [[_type_name(type(one)), holder(one)] for one in holding[:LISTED]]
+
+    def open_files(self) -> list[dict[str, Any]]:
+        """Files that objects of Python hold open, by descriptor, with the name of their holder."""
+        found = [(one.fileno(), one) for one in self.files[:LISTED] if not one.closed]
+        return [{"descriptor": number, "holder": holder(one)} for number, one in found if number > 2]
 
     def total(self) -> list[int]:
         """[objects, bytes]"""
@@ -335,6 +344,7 @@ def make_report(origins: Origins) -> dict[str, Any]:
     report["largest"] = census.largest()
     report["generators"] = census.kept_generators()
     report["credentials"] = census.kept_credentials()
+    report["files"] = census.open_files()
     return report
 
 
