@@ -21,6 +21,8 @@ from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import Configuration
 from thaw.errors import CodePackageError, ServiceError
 from thaw.invoke.call import Answer, Call
+from thaw.observe.log_reader import LogReader
+from thaw.observe.metrics import Metrics
 
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
@@ -172,19 +174,23 @@ class Reply:
 class Front:
     """The application with its stand-ins, called without a network."""
 
-    def __init__(self, catalog: Catalog, settings: FrontSettings) -> None:
+    def __init__(
+        self, catalog: Catalog, settings: FrontSettings, telemetry: tuple[LogReader, Metrics] | None = None
+    ) -> None:
         self.catalog = catalog
         self.background = Background(catalog)
         self.echo = Echo()
+        logs, metrics = telemetry or (None, None)
         self.application: Application = create_application(
-            settings, catalog, self.background, self.echo, layers=self.background, provisioning=self.background
-        )
+            settings, catalog, self.background, self.echo, layers=self.background, provisioning=self.background,
+            logs=logs, metrics=metrics,
+        )  # fmt: skip
 
     @classmethod
-    async def open(cls, folder: Path, **settings: Any) -> Front:
+    async def open(cls, folder: Path, *, telemetry: tuple[LogReader, Metrics] | None = None, **settings: Any) -> Front:
         catalog = Catalog(folder / "catalog.db", region=REGION, account_id=ACCOUNT)
         await catalog.open()
-        return cls(catalog, FrontSettings(**settings))
+        return cls(catalog, FrontSettings(**settings), telemetry)
 
     async def ask(
         self,

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 from clients.front import ROLE, package
 
@@ -40,6 +40,42 @@ def test_publishing_with_snap_start(client, function):
     again = client.publish_version(FunctionName="my-function")
     assert (again["Version"], again["Description"]) == ("1", "first")
     assert again["SnapStart"] == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "On"}
+
+
+def test_every_waiter_of_boto3(client, live):
+    live.front.background.held = True
+    create(client, SnapStart={"ApplyOn": "PublishedVersions"}, Publish=True)
+    names = ["function_exists", "function_active", "function_active_v2", "function_updated", "function_updated_v2"]
+    assert sorted([*names, "published_version_active"]) == sorted(client.waiter_names)
+    quick = {"Delay": 0.01, "MaxAttempts": 3}
+    client.get_waiter("function_exists").wait(FunctionName="my-function", WaiterConfig=quick)
+    for name in ("function_active", "function_active_v2", "published_version_active"):
+        with pytest.raises(WaiterError, match="Max attempts exceeded"):
+            client.get_waiter(name).wait(FunctionName="my-function", Qualifier="1", WaiterConfig=quick)
+    live.run(live.front.background.settle())
+    for name in names:
+        client.get_waiter(name).wait(FunctionName="my-function", WaiterConfig=quick)
+    client.get_waiter("published_version_active").wait(FunctionName="my-function", Qualifier="1", WaiterConfig=quick)
+    client.update_function_configuration(FunctionName="my-function", Timeout=9)
+    for name in ("function_updated", "function_updated_v2"):
+        with pytest.raises(WaiterError, match="Max attempts exceeded"):
+            client.get_waiter(name).wait(FunctionName="my-function", WaiterConfig=quick)
+    live.run(live.front.background.settle())
+    for name in ("function_updated", "function_updated_v2"):
+        client.get_waiter(name).wait(FunctionName="my-function", WaiterConfig=quick)
+    with pytest.raises(WaiterError, match="Max attempts exceeded"):
+        client.get_waiter("function_exists").wait(FunctionName="none", WaiterConfig=quick)
+
+
+def test_a_waiter_ends_at_a_failed_version(client, live):
+    create(client, SnapStart={"ApplyOn": "PublishedVersions"})
+    client.get_waiter("function_active_v2").wait(FunctionName="my-function")
+    live.front.background.fails = True
+    client.publish_version(FunctionName="my-function")
+    with pytest.raises(WaiterError, match='matched expected path: "Failed"'):
+        client.get_waiter("published_version_active").wait(
+            FunctionName="my-function", Qualifier="1", WaiterConfig={"Delay": 0.01}
+        )
 
 
 def test_invoking(client, function):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from thaw.observe import platform_lines as lines
+from thaw.observe.log_reader import LogReader
 from thaw.observe.log_stream import LogStream, stream_name
 from thaw.observe.platform_lines import Ending, Report
 from thaw.observe.platform_log import ApplicationFilter, Subject, platform_log
@@ -240,3 +241,18 @@ def test_thaws_own_sentences_are_objects_in_a_json_log() -> None:
     stream.subscribe(lambda moment, line: heard.append(json.loads(line)))
     stream.platform("The snapshot cannot be used.")
     assert [(one["level"], one["message"]) for one in heard] == [("WARN", "The snapshot cannot be used.")]
+
+
+def test_group_names_longer_than_a_files_name(tmp_path: Path) -> None:
+    names = ["/" + "a" * 511, "/" + "a" * 510 + "b", "/short/" + "a" * 255]
+    for name in names:
+        stream = LogStream(tmp_path, name, "1")
+        stream.append([name.encode()])
+        stream.close()
+    reader = LogReader(tmp_path)
+    assert [group.name for group in reader.groups()] == sorted(names)
+    for name in names:
+        group = reader.group(name)
+        assert group is not None
+        assert [event.message for event in reader.events(reader.streams(group))] == [name]
+    assert reader.group("/" + "a" * 400) is None

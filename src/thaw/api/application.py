@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from ipaddress import ip_address
 from urllib.parse import parse_qs
@@ -86,6 +86,11 @@ class Application:
     def implemented(self) -> frozenset[str]:
         """The names of the operations that are carried out; all others of the model answer 501."""
         return frozenset(self._handlers)
+
+    @property
+    def telemetry(self) -> Sequence[tuple[str, str]]:
+        """Service and name of the operations of CloudWatch Logs and CloudWatch that are carried out."""
+        return () if self._telemetry is None else self._telemetry.operations
 
     def stop(self) -> None:
         """Ends answers that would go on for ever; call it before the server waits for its requests."""

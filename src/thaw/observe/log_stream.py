@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ import msgspec
 TAIL_BYTES = 4096
 # In a group's folder: its name, which its path does not tell exactly.
 NAME_FILE = ".group"
+# Bytes of a file's name (NAME_MAX of Linux).
+_LONGEST_NAME = 255
 
 Subscriber = Callable[[int, bytes], None]
 
@@ -31,8 +34,18 @@ def timestamp(moment: datetime) -> str:
 
 
 def safe_path(group: str) -> str:
-    """A group's name as a relative path: it may hold slashes and dots, but not lead out of the folder."""
-    return "/".join(part for part in group.split("/") if part not in ("", ".", ".."))
+    """A group's name as a relative path: it may hold slashes and dots, but not lead out of the folder.
+
+    A part may be longer than a file's name can be; what is cut off is told apart by its digest.
+    """
+    return "/".join(_file_name(part) for part in group.split("/") if part not in ("", ".", ".."))
+
+
+def _file_name(part: str) -> str:
+    encoded = part.encode("utf-8", "replace")
+    if len(encoded) <= _LONGEST_NAME:
+        return part
+    return f"{part[:40]}-{hashlib.sha256(encoded).hexdigest()}"
 
 
 class LogStream:

@@ -76,6 +76,8 @@ class CloudWatch:
                 "ValidationError",
                 f"Metric math (the expression of {query['Id']}) is not supported by this server: ask for MetricStat.",
             )
+        if not asked["Metric"].get("MetricName"):
+            raise _invalid("ValidationError", f"The metric of {query['Id']} has no MetricName: name one.")
         found = self._statistics(asked["Metric"], start, end, _period(asked["Period"]))
         if order != "TimestampAscending":
             found.reverse()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -69,6 +69,11 @@ class Telemetry:
             ("cloudwatch", "GetMetricStatistics"): cloudwatch.get_metric_statistics,
             ("cloudwatch", "GetMetricData"): cloudwatch.get_metric_data,
         }
+
+    @property
+    def operations(self) -> Sequence[tuple[str, str]]:
+        """Service and name of what is carried out."""
+        return sorted((*self._work, ("logs", "StartLiveTail")))
 
     @staticmethod
     def find(request: Request) -> Asked | None:
@@ -136,7 +141,10 @@ def _arguments(asked: Asked, operation: str, body: bytes) -> dict[str, Any]:
     """The arguments of a request. Raises ServiceError where they are not those of the model."""
     shape = model(asked.service).operation_model(operation).input_shape
     arguments = _decoded(asked.protocol, body, shape)
-    report = ParamValidator().validate(arguments, shape)
+    try:
+        report = ParamValidator().validate(arguments, shape)
+    except (ValueError, RuntimeError, OverflowError) as error:  # of times that no calendar has
+        raise ServiceError("ValidationError", f"A time in the request cannot be understood: {error}") from error
     if report.has_errors():
         raise ServiceError("ValidationError", report.generate_report())
     return arguments
