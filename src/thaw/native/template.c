@@ -12,6 +12,8 @@
 
 #define SYS_POLL 7
 #define SYS_IOCTL 16
+#define SYS_FCNTL 72
+#define F_GETFD 1
 #define SYS_PREAD64 17
 #define SYS_USERFAULTFD 323
 #define O_NONBLOCK 04000
@@ -536,6 +538,8 @@ __attribute__((noreturn)) void template(const u64 *auxiliary)
 	SYS4(SYS_RT_SIGPROCMASK, 2, &every_signal, 0, 8);
 	SYS2(SYS_PRCTL, PR_SET_PDEATHSIG, SIGKILL);
 	SYS0(SYS_SETSID);
+	if (!failed(SYS2(SYS_FCNTL, TIME_FD, F_GETFD)))
+		must(SYS2(SYS_SETNS, TIME_FD, CLONE_NEWTIME), "setns to the time namespace");
 	must(SYS2(SYS_SETNS, TEMPLATE_FD, CLONE_NEWNS), "setns to the template of mounts");
 	must(SYS1(SYS_UNSHARE, CLONE_NEWNS), "unshare of mounts");
 	SYS2(SYS_PRCTL, PR_SET_NAME, "thaw-template");

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import struct
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from thaw.errors import RestoreRefused
+
+PLAN_VERSION = 2
+"""Of the restore plans that this Thaw understands; the same as in native/plan.h."""
 
 
 @cache
@@ -59,6 +63,20 @@ def check(facts: Mapping[str, Any]) -> None:
         raise RestoreRefused(
             f"The snapshot was taken under kernel {facts['kernel']} and this machine runs {platform.release()}, "
             "whose vDSO differs: publish the version again here."
+        )
+
+
+def check_plan(plan: bytes) -> None:
+    """Look at the version of a restore plan: an earlier Thaw's is of no use, and the snapshot can be taken anew.
+
+    Raises:
+        RestoreRefused: it is another one.
+    """
+    (version,) = struct.unpack_from("<I", plan, 8)
+    if version != PLAN_VERSION:
+        raise RestoreRefused(
+            f"The snapshot has a restore plan of version {version}, and this Thaw restores version {PLAN_VERSION}: "
+            "publish the version again."
         )
 
 

@@ -24,13 +24,14 @@ from typing import Any, Final, Protocol
 
 from thaw import native
 from thaw.errors import RestoreFailed
-from thaw.restore.check import check, check_files
+from thaw.restore.check import check, check_files, check_plan
+from thaw.restore.clock import time_namespace
 from thaw.restore.placing import write_memory
 
 _logger = logging.getLogger(__name__)
 
 # native/control.h
-_CONTROL_FD, _MOUNTS_FD = 3, 4
+_CONTROL_FD, _MOUNTS_FD, _TIME_FD = 3, 4, 5
 _ATTACH, _LOAD, _CLONE, _FILL, _SETTLE, _EXPECT, _PLACED = 1, 4, 5, 6, 7, 8, 9
 _FAILED, _LOADED, _CLONED, _BROKEN, _FILLED, _SETTLED, _LAZY = 19, 20, 21, 23, 24, 25, 26
 _HAS_CGROUP, _IS_LAZY, _IS_WATCHED, _IS_AHEAD = 1, 2, 4, 8
@@ -141,6 +142,7 @@ class Template:
         """
         try:
             check(facts)
+            check_plan(plan)
             template = cls._spawn(mounts, facts, os.fstat(memory_fd).st_size)
             try:
                 await template._build(places, plan, memory_fd)
@@ -157,14 +159,21 @@ class Template:
 
     @classmethod
     def _spawn(cls, mounts: int, facts: Mapping[str, Any], size: int) -> Template:
+        clock = time_namespace(facts)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        descriptors = {_CONTROL_FD: theirs.fileno(), _MOUNTS_FD: mounts}
+        if clock is not None:
+            descriptors[_TIME_FD] = clock
         with theirs:
             ours.setblocking(False)
             try:
-                pid = native.spawn(native.binary(), "template", {_CONTROL_FD: theirs.fileno(), _MOUNTS_FD: mounts})
+                pid = native.spawn(native.binary(), "template", descriptors)
             except OSError as error:
                 ours.close()
                 raise RestoreFailed(f"The template process did not start ({error}).", step="spawn") from error
+            finally:
+                if clock is not None:
+                    os.close(clock)
         # The descriptors that it keeps lie above all of the function's, whose limit is its own.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))

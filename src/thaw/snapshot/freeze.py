@@ -180,6 +180,10 @@ class _Freezer:
         return {
             "architecture": platform.machine(),
             "kernel": platform.release(),
+            "clocks": {
+                "monotonic": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+                "boottime": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            },
             "vdso_sha256": vdso_digest(first.vdso),
             "special": [[address - start, size] for address, size in first.special],
             "cpu_flags": cpu_flags(),
