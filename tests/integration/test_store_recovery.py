@@ -10,14 +10,16 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
-from stores import aws, new_bucket
+from stores import aws, new_bucket, valkey
 from thaw.chunk import CHUNK_SIZE
 from thaw.chunk.seal import HEADER, MAGIC, TAG_SIZE
 from thaw.config import Settings, read_settings
-from thaw.errors import RestoreFailed
+from thaw.errors import NotAuthentic, RestoreFailed, StoreUnavailable
 from thaw.restore.arrival import Arrival, Put
 from thaw.store import Store, lease_guard, open_store
+from thaw.store.redis_cache import RedisCache
 
 PIECES = 6
 
@@ -207,3 +209,24 @@ async def test_a_full_memory_is_one_sentence() -> None:
         await arrival.fetch([0])
     assert not arrival.has(0)
     arrival.close()
+
+
+# --- answers of L2 that are no chunks ---------------------------------------------------------------------------------
+
+
+async def test_l2_that_answers_with_an_error_is_a_sentence_and_its_connection_goes_on(tmp_path: Path) -> None:
+    with valkey(tmp_path / "valkey") as server, redis.Redis(port=server.port) as client:
+        cache = RedisCache(server.url, zone="a", limit=1 << 20)
+        name = "ab" * 32
+        client.rpush(f"thaw:a:chunk:{name}", "not", "a", "string")
+        with pytest.raises(StoreUnavailable, match="WRONGTYPE Operation against a key"):
+            await cache.get(name)
+        await cache.put(name, b"x" * (1 << 20))
+        assert await cache.get(name) == b"x" * (1 << 20)
+        client.set(f"thaw:a:chunk:{name}", b"y" * ((1 << 20) + 1))
+        with pytest.raises(NotAuthentic, match="has 1048577 bytes, but nothing there has more than 1048576"):
+            await cache.get(name)
+        await cache.put(name, b"")
+        assert await cache.get(name) == b""
+        assert client.info("clients")["connected_clients"] <= 3
+        cache.close()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
@@ -24,12 +24,11 @@ from redis.retry import Retry
 from thaw.errors import ChunkNotFound, ConfigurationError, NotAuthentic, StoreFull, StoreUnavailable
 from thaw.store.chunk_store import Result, Use
 from thaw.store.names import check_name
-from thaw.store.threads import in_thread
+from thaw.store.redis_values import FRAME, read_value
+from thaw.store.threads import Buffers, in_thread
 
 Answer = TypeVar("Answer")
 THREADS = 8
-READ_SIZE = 1 << 20
-"""Bytes that are asked of the socket at once: a whole chunk."""
 
 
 class RedisCache:
@@ -44,6 +43,7 @@ class RedisCache:
         self._limit = limit
         self._client = _client(url, limit_s)
         self._shown = _without_password(url)
+        self._buffers = Buffers(limit + FRAME)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="thaw-l2")
 
     async def get(self, id: str) -> bytes:
@@ -53,7 +53,7 @@ class RedisCache:
     async def fetch(self, id: str, use: Use[Result]) -> Result:
         """What `use` makes of `id`, as `ChunkStore.fetch`."""
         key = self._key(id)
-        return await in_thread(self.threads, lambda: use(memoryview(self._read(key, id))))
+        return await in_thread(self.threads, lambda: use(self._read(key, id)))
 
     async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
         """Stores `content`, as `ChunkStore.put`."""
@@ -88,15 +88,17 @@ class RedisCache:
     def _key(self, id: str) -> str:
         return self._prefix + check_name(id)
 
-    def _read(self, key: str, id: str) -> bytes:
-        content = self._answer(lambda client: client.get(key))
+    def _read(self, key: str, id: str) -> memoryview:
+        """The content in this thread's buffer, until the thread reads again."""
+        buffer = memoryview(self._buffers.own())
+        content = self._answer(lambda client: read_value(client, key, buffer))
         if content is None:
             raise ChunkNotFound(f"{id} is not in {self._shown}, because it was deleted or never arrived.")
-        if len(content) > self._limit:
+        if isinstance(content, int):
             raise NotAuthentic(
-                f"{id} in {self._shown} has {len(content)} bytes, but nothing there has more than {self._limit}."
+                f"{id} in {self._shown} has {content} bytes, but nothing there has more than {self._limit}."
             )
-        return cast(bytes, content)
+        return content
 
     async def _ask(self, command: Callable[[Any], Answer]) -> Answer:
         return await in_thread(self.threads, lambda: self._answer(command))
@@ -121,7 +123,6 @@ def _client(url: str, limit_s: float) -> Any:
     options: dict[str, Any] = {
         "socket_timeout": limit_s,
         "socket_connect_timeout": limit_s,
-        "socket_read_size": READ_SIZE,
     }
     try:
         if cluster:
