@@ -82,7 +82,6 @@ class DiskCache:
 
     async def put(self, id: str, content: bytes | bytearray | memoryview) -> None:
         """Stores `content` and removes what no longer fits; a content larger than the cache is not kept."""
-        path = self._folder.path(id)
         if len(content) > self._capacity:
             await self.delete(id)
             return
@@ -92,7 +91,7 @@ class DiskCache:
         except StoreError:
             self._forget(id)
             raise
-        await asyncio.to_thread(self._note_use, id, len(content), path)
+        await asyncio.to_thread(self._note_use, id, len(content))
         await self._make_room(0)
 
     async def contains(self, id: str) -> bool:
@@ -139,13 +138,13 @@ class DiskCache:
             gone.append(id)
         return gone
 
-    def _note_use(self, id: str, size: int, path: Path | None = None) -> None:
+    def _note_use(self, id: str, size: int) -> None:
         with self._lock:
             self._size += size - self._sizes.get(id, 0)
             self._sizes[id] = size
             last, last_but_one = self._uses.use(id, time.time())
         try:
-            os.utime(path or self._folder.path(id), (last, last_but_one))
+            os.utime(self._folder.place(id), (last, last_but_one))
         except OSError:
             self._forget(id)  # it was removed meanwhile, or the disk is gone: the next read finds out
 
