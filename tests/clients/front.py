@@ -80,6 +80,12 @@ class Background:
         }
         await self._later(configuration, failed if self.fails else ready)
 
+    async def awaken(self, configuration: Configuration) -> None:
+        if configuration.state == "Inactive":
+            pending = {"state": "Pending", "state_reason_code": "Restoring"}
+            name, version = configuration.function_name, configuration.version
+            await self.version_published(await self.catalog.set_state(name, version, **pending))
+
     async def deleted(self, configurations: Sequence[Configuration]) -> None:
         self.deletions += [(item.function_name, item.version) for item in configurations]
 

@@ -22,7 +22,6 @@ from thaw.api.http import Handler, Request, Response, json_response, no_content
 from thaw.api.identifier import Identifier, Identifiers
 from thaw.api.ports import Invoking, Publishing
 from thaw.catalog.catalog import Catalog
-from thaw.catalog.configuration import Configuration
 from thaw.catalog.refusals import check_invocable
 from thaw.environment.streaming import ResponseStream
 from thaw.errors import ServiceError
@@ -133,7 +132,7 @@ class Invocation:
         """A call that can run now; raises ServiceError where the version is not Active."""
         call = await self._call(identifier, payload, client_context, request)
         if call.configuration.state != "Active":
-            await self._awaken(call.configuration)
+            await self._publishing.awaken(call.configuration)
             check_invocable(call.configuration)
         return call
 
@@ -147,7 +146,7 @@ class Invocation:
                 f"{len(payload)} byte payload is too large for the Event invocation type (limit {EVENT_LIMIT} bytes)",
             )
         call = await self._call(identifier, payload, client_context, request)
-        await self._awaken(call.configuration)
+        await self._publishing.awaken(call.configuration)
         await self._invoking.enqueue(call)
 
     async def _call(self, identifier: Identifier, payload: bytes, client_context: str | None, request: Request) -> Call:
@@ -171,21 +170,6 @@ class Invocation:
         identifier = self._identifiers.read(arguments.function_name, arguments.qualifier)
         await self._catalog.resolve(identifier.name, identifier.qualifier)
         return no_content()
-
-    async def _awaken(self, configuration: Configuration) -> None:
-        """Begins a new snapshot of a version whose snapshot was dropped because nobody called it."""
-        if configuration.state == "Inactive" and configuration.snap_start:
-            pending = await self._catalog.set_state(
-                configuration.function_name,
-                configuration.version,
-                function_id=configuration.function_id,
-                state="Pending",
-                state_reason="The function is being restored.",
-                state_reason_code="Restoring",
-                last_update_status=None,
-                optimization_status="Off",
-            )
-            await self._publishing.version_published(pending)
 
 
 def _checked_payload(payload: bytes) -> bytes:

@@ -46,6 +46,12 @@ class Publishing(Protocol):
     async def version_published(self, configuration: Configuration) -> None:
         """Begins Init and snapshot of a SnapStart version that is Pending; ends in Active/On or Failed."""
 
+    async def awaken(self, configuration: Configuration) -> None:
+        """Begins a new snapshot of a version that is Inactive, because nobody called it; it is Pending then.
+
+        Nothing happens where it is in another state.
+        """
+
     async def deleted(self, configurations: Sequence[Configuration]) -> None:
         """Drops environments, snapshots and code of what is no longer in the catalog."""
 
