@@ -22,6 +22,7 @@ CHECKOUT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("programs")
 BUILT = CHECKOUT / "build" / "java"
 SEEDS = CHECKOUT / "examples" / "seeds" / "java"
+SPRING = CHECKOUT / "examples" / "spring-boot"
 _MAVEN_LIMIT_S = 600
 
 

@@ -21,13 +21,13 @@ case $options in
 *) set -- "$@" -XX:+UseSerialGC ;;
 esac
 
-# As on Lambda: the first compiler only, because a short life never pays the second; from Java 25 on snapshots and
-# provisioned environments, which live longer than their start, have both.
+# The first compiler only, as on Lambda: a short life never pays the second. In clones of a snapshot that goes for every
+# version: the second compiler of each would set to work on its first call, on the same code in all of them.
 case $options in
 *Tiered*) ;;
 *)
     case $major:$AWS_LAMBDA_INITIALIZATION_TYPE in
-    11:* | 25:snap-start | 25:provisioned-concurrency) ;;
+    11:on-demand | 11:provisioned-concurrency | 25:provisioned-concurrency) ;;
     *) set -- "$@" -XX:TieredStopAtLevel=1 ;;
     esac
     ;;
