@@ -2,8 +2,8 @@
 
 All cases are measured in one run, on the function of the demonstration, through the HTTP front of a server process of
 its own. Cold and restored starts take turns (A B A B …), each in a fresh environment: its sandbox comes from the pool,
-and the memory image is resident. The caller's clock includes HTTP on loopback; durations of phases are those of
-Lambda's REPORT lines.
+the memory image is resident, and its clone was forked ahead of the call; "on_call" is without that. The caller's clock
+includes HTTP on loopback; durations of phases are those of Lambda's REPORT lines.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ RATIOS = (
     ("cold_init", "restore_first_response"),
     ("cold_init", "restore"),
     ("cold_first_response", "restore_first_response"),
+    ("cold_init", "on_call_first_response"),
 )
 
 
@@ -82,6 +83,7 @@ class _Suite:
         from thaw.cli.figures import record
 
         self._starts_and_publishes()
+        self._forked_on_call()
         self._warm()
         self._memory()
         ran_with = surroundings(self._example)
@@ -108,6 +110,22 @@ class _Suite:
                 call("2")  # from here on the memory image is resident
                 samples = in_turn(call, ["1", "2"], self._calls, self._step.counter(2 * self._calls))
         self._starts(samples["1"], samples["2"])
+
+    def _forked_on_call(self) -> None:
+        """The same without clones that wait for their call: what a burst of calls sees."""
+        from thaw.cli.demo import FUNCTION
+        from thaw.cli.measuring import http_caller, in_turn, reported
+        from thaw.cli.process import serving
+
+        self._step(f"calling {self._calls} clones that are forked on call")
+        with (
+            serving(self._state_dir, idle_timeout_s=0, fork_ahead=False) as server,
+            http_caller(server.url, FUNCTION, self._example.payload) as call,
+        ):
+            call("2")
+            samples = in_turn(call, ["2"], self._calls, self._step.counter(self._calls))["2"]
+        self._values["restore_on_call", "restore", "ms"] = reported(samples, "Restore Duration")
+        self._values["on_call_first_response", "caller", "ms"] = [sample.caller_ms for sample in samples]
 
     def _publishes(self, client: Any) -> None:
         """Publish times; the last versions' Init is taken off by what its INIT_REPORT line says."""
