@@ -42,6 +42,14 @@ def note_thread_id() -> None:
         main_thread._set_native_id()
 
 
+def stir_openssl(frozen: int) -> None:
+    """Gives OpenSSL's generators fresh entropy where the clone has the number of the process that was frozen, as in a
+    process tree: by its change OpenSSL notices a fork. All its generators follow the one that this reseeds."""
+    openssl = sys.modules.get("_ssl")
+    if openssl is not None and os.getpid() == frozen:
+        openssl.RAND_add(os.urandom(48), 48.0)
+
+
 def reseed() -> None:
     """Gives a clone its own random streams: those that CPython reseeds after a fork, and numpy's legacy generator.
 
@@ -94,6 +102,7 @@ def main() -> None:
     sys.path[:] = search_path(standard)
     # As the first hooks, so that the function's own after-restore hooks already draw fresh numbers.
     snapshot_restore_py.register_after_restore(note_thread_id)
+    snapshot_restore_py.register_after_restore(stir_openssl, os.getpid())
     loops = EventLoops()
     snapshot_restore_py.register_before_snapshot(loops.note)
     snapshot_restore_py.register_after_restore(loops.renew)
