@@ -9,9 +9,10 @@ from __future__ import annotations
 import mmap
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from thaw.snapshot.image import Extent
@@ -22,6 +23,7 @@ Range = tuple[int, int]
 """Address and size."""
 _RANGE_LIMIT: Final = 48
 """Lazy ranges of a plan: each costs a clone a system call, and often a mapping more."""
+_PARTS: Final = 1024  # that one writev takes
 _FIRST_GAP: Final = 64 * 1024
 _GROUP: Final = 128  # pages, one chunk: within it order by address gives long runs, across chunks access order counts
 _EAGER_REMAINDER: Final = 64
@@ -87,10 +89,10 @@ def lay_out(plan: bytes, memory: int, touched: Sequence[int]) -> Layout:
     image = os.memfd_create("thaw-memory-image")
     try:
         os.ftruncate(image, size)
-        with _mapped(memory, size) as source, _mapped(image, size) as target:
-            placed = _copy(source, target, pages.fixed + pages.warm + pages.cold)
-            end = placed[-1].offset + placed[-1].size if placed else 0
-            target[end:] = source[end:]
+        source = _mapped(memory, size)
+        placed = _copy(source, image, pages.fixed + pages.warm + pages.cold)
+        end = placed[-1].offset + placed[-1].size if placed else 0
+        _write(image, [source[end:]], end)
     except BaseException:
         os.close(image)
         raise
@@ -168,22 +170,34 @@ def _without(extents: Iterable[Extent], pages: Sequence[int]) -> list[Extent]:
     return rest
 
 
-def _copy(source: memoryview, target: memoryview, extents: Iterable[Extent]) -> list[Extent]:
-    """Copy the extents one behind the other; where each is now."""
+def _copy(source: memoryview, image: int, extents: Iterable[Extent]) -> list[Extent]:
+    """Copy the extents into a file, one behind the other; where each is now."""
     placed: list[Extent] = []
     offset = 0
+    parts: list[memoryview] = []
     for extent in extents:
-        target[offset : offset + extent.size] = source[extent.offset : extent.offset + extent.size]
         placed.append(Extent(extent.address, extent.size, offset))
+        parts.append(source[extent.offset : extent.offset + extent.size])
         offset += extent.size
+    _write(image, parts, 0)
     return placed
 
 
-@contextmanager
-def _mapped(descriptor: int, size: int) -> Iterator[memoryview]:
-    """A memfd's contents; copying between mappings costs half of reading and writing."""
+def _write(image: int, parts: Sequence[memoryview], offset: int) -> None:
+    """Write parts one behind the other; a copy between mappings would fault for every page, and keep the GIL."""
+    waiting = deque(part for part in parts if part)
+    while waiting:
+        count = os.pwritev(image, list(islice(waiting, _PARTS)), offset)
+        offset += count
+        while waiting and count >= len(waiting[0]):
+            count -= len(waiting.popleft())
+        if count:
+            waiting[0] = waiting[0][count:]
+
+
+def _mapped(descriptor: int, size: int) -> memoryview:
+    """A memfd's contents, in page tables at once; unmapped when nothing refers to them any more."""
     if not size:
-        yield memoryview(b"")
-        return
-    with mmap.mmap(descriptor, size) as mapping, memoryview(mapping) as view:
-        yield view
+        return memoryview(b"")
+    flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+    return memoryview(mmap.mmap(descriptor, size, flags=flags, prot=mmap.PROT_READ))
