@@ -114,7 +114,7 @@ def told(running: Served) -> list[list[Any]]:
 
 
 def test_a_tree_with_extensions_comes_back_in_every_clone(tmp_path: Path) -> None:
-    with served(tmp_path / "state", idle_timeout_s=1) as running:
+    with served(tmp_path / "state", idle_timeout_s=0) as running:
         version = publish(running)
         with ThreadPoolExecutor(3) as callers:
             replies = list(callers.map(lambda event: running.call("f", event, version), ["a", "b", "c"]))
