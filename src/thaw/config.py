@@ -43,6 +43,15 @@ def _private_network(text: str) -> str:
     return text
 
 
+def _egress(text: str) -> str:
+    if text not in ("guarded", "all"):
+        try:
+            [IPv4Network(each.strip()) for each in text.split(",")]
+        except ValueError:
+            raise ValueError('must be "guarded", "all", or IPv4 networks such as 10.0.0.0/8,192.0.2.7/32') from None
+    return text
+
+
 class Settings(BaseSettings):
     """All settings, with their units in the name (`_s` seconds, `_mib` 1024² bytes)."""
 
@@ -114,6 +123,10 @@ class Settings(BaseSettings):
     """Whether clones get fresh seeds for Python's `random` and numpy's global generator before their hooks."""
     network: Annotated[str, AfterValidator(_private_network)] | None = None
     """Private IPv4 network for sandboxes; None picks one that nobody on this machine uses."""
+    egress: Annotated[str, AfterValidator(_egress)] = "guarded"
+    """Where functions may connect to. "guarded": everywhere but link-local addresses (169.254.0.0/16), at which clouds
+    hand out the machine's own credentials; "all": there too; or IPv4 networks with commas between them: only there, so
+    name also this machine's address and the name server where functions need them."""
 
     python_index_url: str | None = None
     """Package index from which the runtime client is installed; None means pip's own configuration."""

@@ -31,6 +31,7 @@ from thaw.api.signatures import check_exposure
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import Configuration
 from thaw.config import Settings
+from thaw.environment.egress import read_egress
 from thaw.environment.pool import SandboxPool
 from thaw.environment.settings import WorkerSettings
 from thaw.errors import ConfigurationError
@@ -128,6 +129,7 @@ class Server:
             cpu_limit=settings.cpu_limit,
             log_limit=settings.log_limit,
             subnet=None if settings.network is None else IPv4Network(settings.network),
+            egress=read_egress(settings.egress),
         )
         pool = SandboxPool(worker)
         await pool.start()

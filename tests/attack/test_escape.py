@@ -68,7 +68,7 @@ async def test_files_of_the_machine_are_not_there(shop: Workshop, tmp_path: Path
 
 
 async def test_no_device_of_the_machine(shop: Workshop) -> None:
-    allowed = {"null", "zero", "full", "random", "urandom", "tty", "fd", "stdin", "stdout", "stderr"}
+    allowed = {"null", "zero", "full", "random", "urandom", "tty", "shm", "fd", "stdin", "stdout", "stderr"}
     assert set(await attempt(shop, "result = os.listdir('/dev')")) == allowed  # type: ignore[call-overload]
     assert await attempt(shop, "os.mknod('/tmp/disk', 0o60666, os.makedev(8, 0))") == "EPERM"
     assert await attempt(shop, "os.mknod('/tmp/mem', 0o20666, os.makedev(1, 1))") == "EPERM"

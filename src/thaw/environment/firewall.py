@@ -1,4 +1,5 @@
-"""The host's part of the way out: address translation and three refusals, in a table that dies with its socket.
+"""The host's part of the way out: address translation, refusals, and the egress policy, in a table that dies with its
+socket.
 
 The nftables messages are written here because the table needs the `owner` flag (Linux 5.12): the kernel then removes
 it when the socket closes, also after kill -9. The layout is linux/netfilter/nf_tables.h.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 
+from thaw.environment.egress import LINK_LOCAL, Egress
 from thaw.environment.netlink import CREATE, Netlink, attribute, message, nested
 
 _NETLINK_NETFILTER = 12
@@ -17,24 +19,23 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEW_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 3, 6
 _FAMILY_IPV4 = 2
 _TABLE_OWNER = 2
-_HOOK_FORWARD, _HOOK_POST_ROUTING = 2, 4
-_PRIORITY_FILTER, _PRIORITY_SOURCE_NAT = 0, 100
+_HOOK_PRE_ROUTING, _HOOK_FORWARD, _HOOK_POST_ROUTING = 0, 2, 4
+_PRIORITY_RAW, _PRIORITY_FILTER, _PRIORITY_SOURCE_NAT = -300, 0, 100
 _META_IN_NAME, _META_OUT_NAME = 6, 7
 _EQUAL, _DIFFERENT = 0, 1
 _SOURCE_OFFSET, _TARGET_OFFSET = 12, 16
 _REGISTER = 1
-_DROP = 0
+_DROP, _ACCEPT = 0, 1
 _APPEND = 0x800
 
 Network = ipaddress.IPv4Network
-# Where clouds hand the machine's own credentials to whoever asks.
-LINK_LOCAL = Network("169.254.0.0/16")
 
 
-def open_firewall(name: str, subnet: Network, link: str) -> Netlink:
-    """Let `subnet`, reached through the host's `link`, out under the host's addresses.
+def open_firewall(name: str, subnet: Network, link: str, egress: Egress) -> Netlink:
+    """Let `subnet`, reached through the host's `link`, out under the host's addresses, as far as `egress` allows.
 
-    Refused are the cloud's metadata addresses and the way from one sandbox to another by way of the host.
+    Refused is in any case the way from one sandbox to another by way of the host. What `egress` refuses is dropped
+    before any address translation of the host's: an agent that answers for a metadata address is out of reach, too.
     Returns the socket that owns the table `name`. Raises OSError where nftables is missing.
     """
     batch = [
@@ -42,8 +43,9 @@ def open_firewall(name: str, subnet: Network, link: str) -> Netlink:
         _chain(name, "out", "nat", _HOOK_POST_ROUTING, _PRIORITY_SOURCE_NAT),
         _chain(name, "through", "filter", _HOOK_FORWARD, _PRIORITY_FILTER),
         _rule(name, "out", _address(_SOURCE_OFFSET, subnet), _link(_META_OUT_NAME, link, _DIFFERENT), _masquerade()),
-        _rule(name, "through", _link(_META_IN_NAME, link), _address(_TARGET_OFFSET, LINK_LOCAL), _drop()),
-        _rule(name, "through", _link(_META_IN_NAME, link), _link(_META_OUT_NAME, link), _drop()),
+        _rule(name, "through", _link(_META_IN_NAME, link), _link(_META_OUT_NAME, link), _verdict(_DROP)),
+        _chain(name, "first", "filter", _HOOK_PRE_ROUTING, _PRIORITY_RAW),
+        *_policy(name, link, egress),
     ]
     connection = Netlink.open(_NETLINK_NETFILTER)
     try:
@@ -52,6 +54,20 @@ def open_firewall(name: str, subnet: Network, link: str) -> Netlink:
         connection.close()
         raise
     return connection
+
+
+def _policy(name: str, link: str, egress: Egress) -> list[bytes]:
+    """The rules of the chain "first", for what comes from sandboxes."""
+    inside = _link(_META_IN_NAME, link)
+    if egress.only is not None:
+        allowed = [
+            _rule(name, "first", inside, _address(_TARGET_OFFSET, network), _verdict(_ACCEPT))
+            for network in egress.only
+        ]
+        return [*allowed, _rule(name, "first", inside, _verdict(_DROP))]
+    if egress.link_local:
+        return []
+    return [_rule(name, "first", inside, _address(_TARGET_OFFSET, LINK_LOCAL), _verdict(_DROP))]
 
 
 def _bound(kind: int) -> bytes:
@@ -102,6 +118,6 @@ def _masquerade() -> bytes:
     return _expression("masq")
 
 
-def _drop() -> bytes:
-    verdict = nested(2, nested(2, _big(1, _DROP)))
+def _verdict(code: int) -> bytes:
+    verdict = nested(2, nested(2, _big(1, code)))
     return _expression("immediate", _big(1, 0), verdict)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.environment import firewall
+from thaw.environment.egress import Egress
 from thaw.environment.netlink import CREATE, Netlink, attribute, message, nested
 from thaw.environment.system_call import CLONE_NEWNET, unshare
 from thaw.errors import SandboxError
@@ -38,6 +39,8 @@ _BRPORT_ISOLATED = 33
 _IFF_UP = 1
 _BRIDGE_LINK, _HOST_LINK, _FIRST_LINK = 10, 11, 1000
 
+_GUARDED = Egress()
+
 _logger = logging.getLogger(__name__)
 
 
@@ -53,10 +56,11 @@ class Address:
 class Network:
     """The network of one server's sandboxes. `warnings` says in sentences what this machine does not allow."""
 
-    def __init__(self, subnet: ipaddress.IPv4Network | None = None) -> None:
+    def __init__(self, subnet: ipaddress.IPv4Network | None = None, egress: Egress = _GUARDED) -> None:
         """Build it, with addresses of `subnet` (its first /20 where it is larger) instead of the slot's own.
 
-        Raises SandboxError where the kernel has no bridge or no links, or no slot is free.
+        Raises SandboxError where the kernel has no bridge or no links, no slot is free, or functions are to reach
+        certain networks only and nftables cannot hold them to it.
         """
         self.warnings: list[str] = []
         self._slot, self._claim = _claim_slot(subnet)
@@ -71,7 +75,7 @@ class Network:
             self._claim.close()
             message = f"The sandboxes' network cannot be built ({error}); it needs root, veth and bridge."
             raise SandboxError(message, step="network") from error
-        self._open_way_out()
+        self._open_way_out(egress)
 
     @property
     def gateway(self) -> ipaddress.IPv4Address:
@@ -117,6 +121,7 @@ class Network:
             self._routing.request([bridge, _port("host", _HOST_LINK, self.link, host)])
         finally:
             os.close(host)
+        _refuse_ipv6(self.link)
         index = socket.if_nametoindex(self.link)
         outside = Netlink.open(socket.NETLINK_ROUTE)
         try:
@@ -124,14 +129,28 @@ class Network:
         finally:
             outside.close()
 
-    def _open_way_out(self) -> None:
+    def _open_way_out(self, egress: Egress) -> None:
         try:
-            self._firewall = firewall.open_firewall(self.link, self.subnet, self.link)
+            self._firewall = firewall.open_firewall(self.link, self.subnet, self.link, egress)
         except OSError as error:
+            if egress.only is not None:
+                self.close()
+                raise SandboxError(
+                    f"The egress policy cannot be enforced, because nftables refused its table ({error}); load the "
+                    "nf_tables and nft_masq modules.",
+                    step="network",
+                ) from error
             self.warnings.append(
                 f"Functions reach this machine but not the outside, because nftables refused its table ({error}); "
                 "load the nf_tables and nft_masq modules."
             )
+
+
+def _refuse_ipv6(link: str) -> None:
+    """Sandboxes have IPv4 only: over the link's own IPv6 address they would reach this machine past the firewall."""
+    switch = Path(f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6")
+    if switch.exists():  # else the kernel has no IPv6
+        switch.write_text("1")
 
 
 def _first_part(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Network:

@@ -83,7 +83,7 @@ class SandboxPool:
 
     def _build_network(self) -> None:
         try:
-            self._network = Network(self.worker.subnet)
+            self._network = Network(self.worker.subnet, self.worker.egress)
             self.warnings += self._network.warnings
         except SandboxError as error:
             self.warnings.append(f"{error} Functions have only their loopback.")

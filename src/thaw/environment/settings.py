@@ -8,6 +8,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Literal, Protocol
 
+from thaw.environment.egress import Egress
 from thaw.environment.runtime_api.extensions import FrozenExtension
 
 # Lambda's values of AWS_LAMBDA_INITIALIZATION_TYPE.
@@ -111,7 +112,8 @@ class FunctionSettings:
 class WorkerSettings:
     """What one server sets for all of its sandboxes.
 
-    `subnet` is where the sandboxes' addresses come from (None: a range that is free).
+    `subnet` is where the sandboxes' addresses come from (None: a range that is free), `egress` where functions may
+    connect to.
     `pool_size` ready sandboxes are kept; `cpu_limit` applies Lambda's 1769 MiB = one vCPU rule;
     `process_limit` is Lambda's 1024 processes and threads; `log_limit` bounds the bytes that one
     invocation may write to its log.
@@ -121,5 +123,6 @@ class WorkerSettings:
     cpu_limit: bool = True
     network: bool = True
     subnet: IPv4Network | None = None
+    egress: Egress = field(default_factory=Egress)
     process_limit: int = 1024
     log_limit: int = 4 << 20

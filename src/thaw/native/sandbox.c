@@ -46,6 +46,11 @@
 #define MS_NOSUID 2
 #define MS_NODEV 4
 #define MS_NOEXEC 8
+#define MS_RDONLY 1
+#define MS_REMOUNT 32
+#define MS_BIND 4096
+#define MS_REC 16384
+#define ENOENT 2
 #define PR_CAPBSET_DROP 24
 #define PR_SET_NO_NEW_PRIVS 38
 #define SECCOMP_SET_MODE_FILTER 1
@@ -126,6 +131,41 @@ static void announce(void)
 		SYS1(SYS_CLOSE, descriptors[i]);
 }
 
+/* What tells of the machine and no function needs: empty, whatever the kernel would let a stranger read there. */
+static void mask(const char *path)
+{
+	i64 error = SYS5(SYS_MOUNT, "/dev/null", path, 0, MS_BIND, 0);
+
+	if (failed(error) && error != -ENOENT)
+		must(error, path);
+}
+
+/* Settings of the kernel: to be read only, also by whoever might gain a right to write them. */
+static void protect(const char *path)
+{
+	i64 error = SYS5(SYS_MOUNT, path, path, 0, MS_BIND | MS_REC, 0);
+
+	if (error == -ENOENT)
+		return;
+	must(error, path);
+	must(SYS5(SYS_MOUNT, 0, path, 0, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, 0), path);
+}
+
+static void cover_process_files(void)
+{
+	static const char *const masked[] = {
+		"/proc/cmdline", "/proc/config.gz", "/proc/interrupts", "/proc/iomem", "/proc/ioports", "/proc/kallsyms",
+		"/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/latency_stats", "/proc/locks",
+		"/proc/modules", "/proc/sched_debug", "/proc/sysrq-trigger", "/proc/timer_list",
+	};
+	static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"};
+
+	for (u32 i = 0; i < sizeof masked / sizeof *masked; i++)
+		mask(masked[i]);
+	for (u32 i = 0; i < sizeof read_only / sizeof *read_only; i++)
+		protect(read_only[i]);
+}
+
 static void furnish(void)
 {
 	SYS2(SYS_PRCTL, PR_SET_PDEATHSIG, SIGKILL);
@@ -134,6 +174,7 @@ static void furnish(void)
 	SYS2(SYS_CLOSE_RANGE, CONTROL_FD + 1, ~0U);
 	must(SYS2(SYS_SETHOSTNAME, "thaw", 4), "sethostname");
 	must(SYS5(SYS_MOUNT, "proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2"), "mount of /proc");
+	cover_process_files();
 	raise_loopback();
 }
 
