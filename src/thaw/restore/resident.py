@@ -116,7 +116,7 @@ class Resident:
         eager = source.size if page_faults is None else min(source.size, facts.get("eager_bytes", source.size))
         first = _pieces(0, eager, source.piece)
         clones_own = _pieces(facts.get("clone_offset", source.size), source.size, source.piece)
-        fetching = asyncio.create_task(arrival.fetch([*first, *facts.get("refined_pieces", ()), *clones_own]))
+        fetching = asyncio.create_task(arrival.fetch([*first, *clones_own]))
         try:
             template = await Template.load(
                 mounts=mounts, places=places, plan=plan, memory_fd=arrival.memory, facts=facts, fill=False
@@ -199,7 +199,7 @@ class Resident:
             self._complete = True
             return
         self._begin_serving(plan)
-        self._rest = asyncio.create_task(self._fetch_rest())
+        self._rest = asyncio.create_task(self._fetch_rest(self.template.facts.get("refined_pieces", ())))
 
     async def _fill_front(self, pieces: set[int], eager: int) -> None:
         """Pieces that came by way of the memfd are filled in; the others are in the template already."""
@@ -227,18 +227,20 @@ class Resident:
         task = asyncio.ensure_future(self._arrival.fetch([piece]))
         task.add_done_callback(self._fetched)
 
-    async def _fetch_rest(self) -> None:
-        """A few pieces at a time, so that one that a clone waits for is never behind many others.
+    async def _fetch_rest(self, refined: Sequence[int]) -> None:
+        """First what earlier calls touched, while the clone runs; then all else, a few pieces at a time, so that one
+        that a clone waits for is never behind many others.
 
-        Not at once: the first call is under way, and what it needs of the machine nobody should take from it.
+        All else not at once: the first call is under way, and what it needs of the machine nobody should take from it.
         """
-        await asyncio.sleep(_REST_AFTER_S)
-        for first in range(0, self._arrival.count, _BATCH):
-            try:
+        try:
+            await self._arrival.fetch(refined)
+            await asyncio.sleep(_REST_AFTER_S)
+            for first in range(0, self._arrival.count, _BATCH):
                 await self._arrival.fetch(range(first, min(first + _BATCH, self._arrival.count)))
-            except ThawError as error:
-                _logger.warning("A part of a memory image is not there yet: %s", error)
-                return
+        except ThawError as error:
+            _logger.warning("A part of a memory image is not there yet: %s", error)
+            return
         if not self._learning:
             await self._fill_rest()
 
@@ -274,9 +276,9 @@ class Resident:
         return self.template.alive and not (lazy and (self._page_faults is None or not self._page_faults.alive))
 
     @property
-    def complete(self) -> bool:
-        """Whether clones lack nothing: no page of theirs is ever late."""
-        return self._complete
+    def is_final(self) -> bool:
+        """Whether clones are as they will be from now on: nothing more is filled in, or learnt from calls."""
+        return self._complete or (self.template.size > _SMALL and self._learning <= 0)
 
     async def clone(self, request: Request, *, record: bool = False, ahead: bool = False) -> tuple[Cloned, int]:
         """A clone, and its number for `touched` (0 where it lacks nothing); for `ahead` see `Template.clone`.
