@@ -192,9 +192,9 @@ class Restoring:
             resident.ahead.renew(lambda: self._forked_ahead(resident, settings))
 
     async def _forked_ahead(self, resident: ResidentSnapshot, settings: FunctionSettings) -> Begun | None:
-        """None as long as pages are still missing: what first calls touch is to be learnt from calls; and of a process
-        tree, whose processes are born at the call."""
-        if not resident.resident.complete or resident.resident.template.facts.get("relatives"):
+        """None as long as later clones will be quicker, because pages still arrive or what calls touch is being learnt;
+        and of a process tree, whose processes are born at the call."""
+        if not resident.resident.is_final or resident.resident.template.facts.get("relatives"):
             return None
         thawing = _Thawing(resident.resident, ahead=True)
         sandbox = await self._pool.take()
