@@ -16,6 +16,7 @@ from typing import Literal
 import typer
 
 from thaw.cli.screen import wide_console
+from thaw.cli.uniqueness.command import uniqueness
 
 OLDEST_KERNEL = (5, 15)
 TOOLS = ("gcc", "make")
@@ -31,8 +32,18 @@ class Finding:
     sentence: str
 
 
-def doctor() -> None:
+application = typer.Typer(name="doctor")
+application.command("uniqueness")(uniqueness)
+
+
+@application.callback(invoke_without_command=True)
+def doctor(context: typer.Context) -> None:
     """Say what this machine permits; the exit status is 1 where functions cannot run here."""
+    if context.invoked_subcommand is None:
+        _doctor()
+
+
+def _doctor() -> None:
     from rich.table import Table
 
     found = list(examine())

@@ -60,6 +60,18 @@ def reseed() -> None:
     legacy = sys.modules.get("numpy.random.mtrand")
     if legacy is not None:
         legacy.seed()
+    renew_node(sys.modules.get("uuid"))
+
+
+def renew_node(uuid: Any) -> None:
+    """Gives `uuid.uuid1` of a clone a node of its own, as RFC 4122 (4.5) has it where there is no network card.
+
+    It would go on with the node and the sequence number of the snapshot, kept inside libuuid, and two clones
+    that ask at the same tenth of a microsecond would get equal ids.
+    """
+    if hasattr(uuid, "_generate_time_safe") and hasattr(uuid, "_node"):
+        uuid._generate_time_safe = None
+        uuid._node = int.from_bytes(os.urandom(6), "big") | (1 << 40)
 
 
 class EventLoops:

@@ -1,0 +1,135 @@
+"""Publishes the probe, calls it in as many clones as asked for, and counts how many values of each source differ."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaw.cli.uniqueness.sources import SOURCES, Source
+
+FUNCTION = "uniqueness"
+PACKAGES = ("numpy", "cryptography")
+# More calls at one time than processors only wait for each other.
+LANES = 3
+# Of values that only the clock tells apart some may be equal; fewer than this share would be another fault.
+CLOCK_SHARE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One source over all clones."""
+
+    source: Source
+    clones: int
+    distinct: int
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether clones differ, or not, as the list says."""
+        if self.source.expected == "repeats":
+            return self.distinct == 1
+        if self.source.expected == "by chance":
+            return self.distinct > 1
+        least = self.clones if self.source.expected == "differs" else round(CLOCK_SHARE * self.clones)
+        return self.distinct >= least
+
+
+def compare(samples: Sequence[dict[str, Any]]) -> list[Compared]:
+    """Counts; a source that the probe could not look at (a package is missing) is left out."""
+    return [
+        Compared(source, len(samples), len({json.dumps(sample[name]) for sample in samples}))
+        for name, source in SOURCES.items()
+        if name in samples[0]
+    ]
+
+
+def probe_package(folder: Path) -> bytes:
+    """The deployment package, with the packages in `folder`."""
+    import io
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("probe.py", Path(__file__).with_name("probe.py").read_bytes())
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and "tests" not in file.parts:
+                entry = zipfile.ZipInfo(str(file.relative_to(folder)), (1980, 1, 1, 0, 0, 0))
+                entry.external_attr, entry.compress_type = 0o755 << 16, zipfile.ZIP_DEFLATED
+                archive.writestr(entry, file.read_bytes())
+    return buffer.getvalue()
+
+
+async def packages_folder(runtimes_dir: Path, runtime: str) -> Path:
+    """numpy and cryptography for a Python, installed once; raises ConfigurationError with pip's words."""
+    import sys
+
+    from thaw.errors import ConfigurationError
+    from thaw.runtimes.installation import complete_folder, run
+    from thaw.runtimes.interpreters import discover
+
+    executable = str((await discover(runtime))[0].executable)
+
+    async def fill(part: Path) -> list[str]:
+        arguments = ["install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
+        arguments += ["--target", str(part), *PACKAGES]
+        for pip in ([sys.executable, "-m", "pip", "--python", executable], [executable, "-m", "pip"]):
+            status, said = await run([*pip, *arguments])
+            if status == 0:
+                return list(PACKAGES)
+        raise ConfigurationError(
+            f"numpy and cryptography could not be installed for {runtime}, because pip says "
+            f"{said.strip().splitlines()[-1]!r}: make a package index reachable, or try --without-packages."
+        )
+
+    return await complete_folder(runtimes_dir, f"uniqueness-{runtime}", fill)
+
+
+def publish_probe(client: Any, runtime: str, package: bytes) -> str:
+    """Creates the function with SnapStart; gives the published version."""
+    from thaw.cli.measuring import publish, wait_active
+
+    client.create_function(
+        FunctionName=FUNCTION, Runtime=runtime, Handler="probe.handler", MemorySize=1024, Timeout=60,
+        Role="arn:aws:iam::000000000000:role/doctor", Code={"ZipFile": package},
+        SnapStart={"ApplyOn": "PublishedVersions"},
+    )  # fmt: skip
+    wait_active(client, FUNCTION)
+    return publish(client, FUNCTION)[0]
+
+
+def draw(url: str, version: str, clones: int, done: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+    """What every clone answered. Every call must have been a clone's first; raises CallFailed otherwise."""
+    shares = [clones // LANES + (lane < clones % LANES) for lane in range(LANES)]
+    with ThreadPoolExecutor(LANES) as lanes:
+        found = lanes.map(lambda share: _draw(url, version, share, done), shares)
+        return [sample for part in found for sample in part]
+
+
+def _draw(url: str, version: str, clones: int, done: Callable[[], None]) -> list[dict[str, Any]]:
+    from thaw.cli.measuring import CallFailed, http_caller
+
+    samples = []
+    with http_caller(url, FUNCTION) as call:
+        for _ in range(clones):
+            answer = call(version)
+            if "Restore Duration" not in answer.report:
+                raise CallFailed("A call was not served by a fresh clone: see the function's log with `thaw logs`.")
+            samples.append(json.loads(answer.payload))
+            done()
+    return samples
+
+
+def newest_python() -> str:
+    """The newest Python for functions on this machine; raises ConfigurationError where there is none."""
+    from thaw.errors import ConfigurationError
+    from thaw.runtimes.interpreters import discover
+
+    found = asyncio.run(discover())
+    if not found:
+        raise ConfigurationError("This machine has no Python 3.9 or later for functions: install one and try again.")
+    return found[0].name
