@@ -39,7 +39,7 @@ SOURCE = "def handler(event, context):\n    return event\n"
 Step = Callable[[str], None]
 
 
-def measure(folder: Path, *, calls: int, seconds: float, functions: int, zip_mib: int, step: Step) -> list[Record]:
+def measure(folder: Path, *, calls: int, seconds: float, functions: int, zip_mb: int, step: Step) -> list[Record]:
     """Runs the suite in `folder`; `step` is told what is being done."""
     values: dict[tuple[str, str, str], list[float]] = {}
     with served(folder / "calls") as server:
@@ -48,14 +48,14 @@ def measure(folder: Path, *, calls: int, seconds: float, functions: int, zip_mib
         values |= warm_calls(server, calls)
         step(f"calls over {CONNECTIONS} connections for {seconds:g} s, three times")
         values |= calls_at_once(server, seconds)
-        step(f"functions from zips of {zip_mib} MiB")
-        values["create_function", "caller", "s"] = creations(server, zip_mib)
+        step(f"functions from zips of {zip_mb} MB")
+        values["create_function", "caller", "s"] = creations(server, zip_mb)
     step(f"{functions} functions, listed in pages of 50")
     asyncio.run(fill_catalog(folder / "listed", functions))
     with served(folder / "listed") as server:
         values["list_functions", "page", "ms"] = pages(server, functions)
     ran_with = {
-        "connections": CONNECTIONS, "functions": functions, "zip_mib": zip_mib, "kernel": platform.release(),
+        "connections": CONNECTIONS, "functions": functions, "zip_mb": zip_mb, "kernel": platform.release(),
         "processors": os.cpu_count(), "server_python": platform.python_version(),
         "load_average": round(os.getloadavg()[0], 2),
     }  # fmt: skip
@@ -97,14 +97,14 @@ def loaded(url: str, connections: int, seconds: float) -> dict[str, Any]:
     return found
 
 
-def creations(server: Served, zip_mib: int) -> list[float]:
+def creations(server: Served, zip_mb: int) -> list[float]:
     """Seconds from the request to its answer."""
     found = []
     for number in range(5):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr("app.py", SOURCE)
-            archive.writestr("data", os.urandom(zip_mib << 20))
+            archive.writestr("data", os.urandom(zip_mb * 10**6))
         code = {"ZipFile": buffer.getvalue()}
         began = time.perf_counter()
         server.client.create_function(

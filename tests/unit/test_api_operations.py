@@ -194,7 +194,7 @@ async def test_limits_of_ordinary_functions_are_narrower_than_the_models(front, 
 
 async def test_an_environment_beyond_4_kb_is_refused(front):
     reply = await front.ask("POST", "/2015-03-31/functions", creation(Environment={"Variables": {"AA": "x" * 4096}}))
-    assert reply.error[2].endswith("you have provided exceeded the 4KB limit. Measured size: 4105 bytes")
+    assert "you have provided exceeded the 4KB limit. String measured: {" in reply.error[2]
 
 
 async def test_function_names_are_taken_once(front):

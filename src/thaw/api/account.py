@@ -50,6 +50,8 @@ class Account:
 
     async def tag(self, arguments: Any, _: Request) -> Response:
         """TagResource."""
+        if not arguments.tags:
+            raise members.refuse("An error occurred and the request cannot be processed.")
 
         def add(tags: dict[str, str]) -> dict[str, str]:
             merged = {**tags, **arguments.tags}

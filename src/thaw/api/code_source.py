@@ -18,6 +18,8 @@ from thaw.errors import ServiceError
 
 # Lambda's quota of an unpacked package; a zip that is larger cannot be a smaller one.
 _LARGEST_ZIP = 262_144_000
+# Lambda's quota of a zip that comes in the request itself.
+_LARGEST_UPLOAD = 52_428_800
 _CONNECT_LIMIT_S = 5
 _READ_LIMIT_S = 60
 
@@ -38,14 +40,17 @@ class CodeSource:
     async def read(self, code: Any, nothing: str = "Please provide a source for function code.") -> bytes:
         """The zip's bytes.
 
-        Raises InvalidParameterValueException (with the text `nothing` where there is no source), ServiceException
-        where the S3 server does not answer.
+        Raises InvalidParameterValueException (with the text `nothing` where there is no source),
+        RequestEntityTooLargeException over 50 MiB in the request, ServiceException where the S3 server does not answer.
         """
         if getattr(code, "image_uri", None):
             raise members.refuse("Container images are not supported by this server: send the code as ZipFile.")
         if not (code.s3_bucket or code.s3_key or code.s3_object_version):
             if code.zip_file is None:
                 raise members.refuse(nothing)
+            if len(code.zip_file) > _LARGEST_UPLOAD:
+                text = f"Zipped size must be smaller than {_LARGEST_UPLOAD} bytes"
+                raise ServiceError("RequestEntityTooLargeException", text)
             return bytes(code.zip_file)
         if code.zip_file is not None:
             raise members.refuse("Please do not provide other FunctionCode parameters when providing a ZipFile.")

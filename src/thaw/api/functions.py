@@ -64,6 +64,7 @@ class Functions:
     async def create(self, arguments: Any, _: Request) -> Response:
         """CreateFunction; with Publish=true the answer is version 1 (with the function's ARN, as on Lambda)."""
         name = self._identifiers.read_unqualified(arguments.function_name)
+        members.check_name(name)
         members.check_supported(arguments)
         code = await self._source.read(arguments.code)
         draft = Configuration(

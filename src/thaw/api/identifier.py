@@ -16,7 +16,6 @@ _FORM = re.compile(
     r"(?P<name>[a-zA-Z0-9-_.]+)(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_]+))?",
     re.ASCII,
 )
-_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +72,4 @@ class Identifiers:
             )
         if match["account"] not in (None, self._account):
             raise ServiceError("ResourceNotFoundException", f"Function not found: {text}")
-        _check_length(match["name"])
         return Identifier(match["name"], match["qualifier"])
-
-
-def _check_length(name: str) -> None:
-    if len(name) > _LONGEST_NAME:
-        raise ServiceError(
-            "ValidationException",
-            f"1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: "
-            f"Member must have length less than or equal to {_LONGEST_NAME}",
-        )

@@ -15,6 +15,7 @@ from thaw.catalog.configuration import LATEST, Alias, Configuration
 from thaw.errors import ServiceError
 
 # Limits of ordinary functions; the model's are wider, for managed instances.
+_LONGEST_NAME = 64
 _LONGEST_TIMEOUT = 900
 _MOST_MEMORY = 10_240
 _MOST_STORAGE = 10_240
@@ -64,6 +65,15 @@ _REFUSED = {
 def refuse(text: str) -> ServiceError:
     """An InvalidParameterValueException."""
     return ServiceError("InvalidParameterValueException", text)
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidParameterValueException for the name of a new function that is too long."""
+    if len(name) > _LONGEST_NAME:
+        raise refuse(
+            f"1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {_LONGEST_NAME}"
+        )
 
 
 def check_supported(request: Any) -> None:
@@ -171,11 +181,11 @@ def _check_environment(variables: Mapping[str, str]) -> None:
             "provided contains reserved keys that are currently not supported for modification. "
             f"Reserved keys used in this request: {', '.join(reserved)}"
         )
-    size = len(json.dumps(variables, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace"))
-    if size > _MOST_ENVIRONMENT:
+    measured = json.dumps(variables, separators=(",", ":"), ensure_ascii=False)
+    if len(measured.encode("utf-8", "replace")) > _MOST_ENVIRONMENT:
         raise refuse(
             "Lambda was unable to configure your environment variables because the environment variables you have "
-            f"provided exceeded the 4KB limit. Measured size: {size} bytes"
+            f"provided exceeded the 4KB limit. String measured: {measured}"
         )
 
 

@@ -90,7 +90,7 @@ class Catalog:
     async def _serving(self, connection: AsyncConnection, name: str, version: str) -> Configuration:
         stored = await records.load_version(connection, name, records.version_number(version))
         if stored is None:
-            raise refusals.function_not_found(self.function_arn(name, None if version == LATEST else version))
+            raise refusals.function_not_found(self.function_arn(name, version))
         reserved = await attachments.load(connection, ReservedConcurrency, name, LATEST)
         configuration, serving = stored
         return replace(
@@ -297,7 +297,8 @@ class Catalog:
         """Stores a new alias. Raises ResourceConflictException, ResourceNotFoundException."""
         stored = replace(alias, revision_id=transitions.new_revision())
         async with self._write(alias.function_name) as connection:
-            await self._latest(connection, alias.function_name)
+            if await records.load_version(connection, alias.function_name, 0) is None:
+                raise refusals.function_not_found(self.function_arn(alias.function_name, alias.function_version))
             if await records.load_alias(connection, alias.function_name, alias.name) is not None:
                 raise refusals.alias_exists(alias.alias_arn)
             await self._check_targets(connection, stored)
