@@ -77,6 +77,13 @@ def test_logs_and_metrics_of_calls_can_be_read(tmp_path: Path) -> None:
             points = aws(url, *asked, metric)["Datapoints"]
             assert sum(one["SampleCount"] for one in points) == count
             assert all(one["Maximum"] >= one["Average"] > 0 for one in points)
+        # The line of the seed's documentation, apart from the endpoint.
+        line = (
+            "cloudwatch get-metric-statistics --namespace AWS/Lambda --metric-name InitDuration "
+            "--dimensions Name=FunctionName,Value=my-function --start-time 2026-01-01T00:00:00Z "
+            "--end-time 2026-01-30T00:00:00Z --period 86400 --statistics Average Maximum"
+        )
+        assert aws(url, *line.split()) == {"Label": "InitDuration", "Datapoints": []}
         cloudwatch = client("cloudwatch", url)
         errors = {
             "Namespace": "AWS/Lambda", "MetricName": "Errors",
