@@ -1,8 +1,12 @@
 """The suite `store`: what a restore costs from each tier. A server in this process, its tiers exchanged between calls.
 
-A function has SIZE of memory that does not compress, and its after-restore hook touches 24 MiB of it, so that the
-rehearsal at publish records a working set of that size. Each sample is one call in a fresh environment whose snapshot
-has been dropped from memory before, from the request to the first response. Cases take turns (A B A B ...).
+A function has SIZE of memory that does not compress, and its after-restore hook touches 24 MiB of it, in runs of three
+pages all over it (real working sets have runs of two to three: REAP, ASPLOS 2021), so that the rehearsal at publish
+records a working set of that size. Each sample is one call in a fresh environment whose snapshot has been dropped from
+memory before, from the request to the first response. Cases take turns (A B A B ...).
+
+What recording and layout give is shown by three versions of the same function: as published; with the recorded pieces
+fetched first, but where they were in the image; and with nothing recorded, so that all of the image has to arrive.
 """
 
 from __future__ import annotations
@@ -12,22 +16,27 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from packing import package
 from serving import ROLE, newest_runtime, share_runtimes
 from stores import valkey
 from thaw.catalog.configuration import Configuration
-from thaw.chunk import ENVELOPE_LIMIT
+from thaw.chunk import CHUNK_SIZE, ENVELOPE_LIMIT
 from thaw.cli.figures import Record, record
 from thaw.cli.measuring import publish, wait_active
 from thaw.cli.process import lambda_client
 from thaw.config import read_settings
 from thaw.invoke.call import Call
+from thaw.publish import snapshotting
+from thaw.restore.resident import read_extents
 from thaw.server import Server
+from thaw.snapshot import Layout, lay_out
 from thaw.store.counted import Counted, Counters
 from thaw.store.disk_cache import DiskCache
 from thaw.store.policy import Policy
@@ -35,6 +44,8 @@ from thaw.store.redis_cache import RedisCache
 from thaw.store.tiered import Cache
 
 SUITE = "store"
+PAUSE_S = 0.1
+"""Between calls: an environment closes, and the next clone is forked ahead, as it is in life."""
 MIB = 1 << 20
 L3_DELAY_S = 0.036
 """S3's median as workers of AWS see it (USENIX ATC 2023, section 5)."""
@@ -42,8 +53,9 @@ SOURCE = """
 import os
 from snapshot_restore_py import register_after_restore
 held = bytearray(os.urandom(%(size)d << 20))
+runs = 24 * 256 // 3
 def touch():
-    return sum(held[at] for at in range(0, 24 << 20, 4096))
+    return sum(held[run * (len(held) // runs) + page * 4096] for run in range(runs) for page in range(3))
 register_after_restore(touch)
 def handler(event, context):
     return touch()
@@ -175,16 +187,42 @@ class Bench:
             await asyncio.sleep(1)
             await self.complete(configuration)
 
-    async def without_working_set(self, configuration: Configuration, without: bool) -> None:
-        """Takes the recording out of a snapshot's facts: then all of it has to arrive first."""
-        key = str(configuration.snapshot_key)
-        manifest = await self.snapshots.load_manifest(key)
-        if without:
-            self._facts = dict(manifest.facts)
-            kept = {name: value for name, value in manifest.facts.items() if name != "eager_bytes"}
-            await self.snapshots.save_facts(manifest, {**kept, "refined_pieces": []})
-        else:
-            await self.snapshots.save_facts(manifest, self._facts)
+    async def publish_recorded_only(self, name: str) -> Configuration:
+        """A new version whose working set is known, and whose image keeps its order."""
+        pieces: list[int] = []
+
+        def in_its_order(plan: bytes, memory: int, touched: Sequence[int]) -> Layout:
+            layout = lay_out(plan, memory, [])
+            pieces.extend(pieces_of(layout.plan, touched))
+            return layout
+
+        with mock.patch.object(snapshotting, "lay_out", in_its_order):
+            configuration = await self.publish(name)
+        await self._change_facts(configuration, {"refined_pieces": pieces})
+        return configuration
+
+    async def publish_unrecorded(self, name: str) -> Configuration:
+        """A new version that no rehearsal was made of: all of its image has to arrive before a clone runs."""
+        configuration = await self.publish(name)
+        await self._change_facts(configuration, {"eager_bytes": 1 << 62, "refined_pieces": []})
+        return configuration
+
+    async def _change_facts(self, configuration: Configuration, facts: dict[str, Any]) -> None:
+        manifest = await self.snapshots.load_manifest(str(configuration.snapshot_key))
+        await self.snapshots.save_facts(manifest, {**manifest.facts, **facts})
+        await self.drop(configuration)
+
+
+def pieces_of(plan: bytes, touched: Sequence[int]) -> list[int]:
+    """The pieces of an image that hold these pages, in the order of the pages."""
+    extents = sorted(read_extents(plan))
+    starts = [address for address, _, _ in extents]
+    found: list[int] = []
+    for page in touched:
+        address, size, offset = extents[max(0, bisect_right(starts, page) - 1)]
+        if address <= page < address + size:
+            found.append((offset + page - address) // CHUNK_SIZE)
+    return list(dict.fromkeys(found))
 
 
 @asynccontextmanager
@@ -206,52 +244,131 @@ async def bench(folder: Path):  # type: ignore[no-untyped-def]
         empty_l2.close()
 
 
+VARIANTS = ("", "_recorded_only", "_unrecorded")
+TIERS = ("l1", "l2", "l3")
+
+
+class Measuring:
+    """One run of the suite; values by case, metric and unit."""
+
+    def __init__(self, running: Bench, rounds: int, step: Callable[[str], None]) -> None:
+        self.running = running
+        self.rounds = rounds
+        self.step = step
+        self.values: dict[tuple[str, str, str], list[float]] = {}
+
+    def add(self, case: str, metric: str, unit: str, value: float) -> None:
+        self.values.setdefault((case, metric, unit), []).append(value)
+
+    async def publishes(self) -> None:
+        """How long publishing takes, and the first call after it beside the hundredth."""
+        self.step("publishing 256 MiB")
+        running = self.running
+        await running.create("middle", 256)
+        for _ in range(5):
+            begun = time.perf_counter()
+            version = await running.publish("middle")
+            self.add("publish", "total", "s", time.perf_counter() - begun)
+            self.add("publish", "save_256_mib", "s", running.saves[-1])
+            await asyncio.sleep(PAUSE_S)
+            self.add("first_after_publish", "first_response", "ms", await running.call(version))
+        for number in range(100):
+            await asyncio.sleep(PAUSE_S)
+            took = await running.call(version)
+            if number >= 80:
+                self.add("hundredth_after_publish", "first_response", "ms", took)
+
+    async def resident(self) -> None:
+        """A snapshot that came out of the store beside one that never was in it, both in memory."""
+        self.step("resident, with and without the store")
+        running = self.running
+        never, stored = await running.publish("middle"), await running.publish("middle")
+        await running.drop(stored)
+        with running.tiers("l3"):
+            for version in (never, stored):
+                for _ in range(10):
+                    await running.call(version)
+                    await asyncio.sleep(PAUSE_S)
+            await running.complete(stored)
+            for _ in range(2 * self.rounds):
+                for case, version in (("resident", stored), ("without_the_store", never)):
+                    await asyncio.sleep(PAUSE_S)
+                    self.add(case, "first_response", "ms", await running.call(version))
+
+    async def tiers(self) -> None:
+        """From each tier, with and without a recorded working set, with and without its layout."""
+        self.step("restores from each tier in turn, with and without recording and layout")
+        running = self.running
+        versions = {
+            "": await running.publish("middle"),
+            "_recorded_only": await running.publish_recorded_only("middle"),
+            "_unrecorded": await running.publish_unrecorded("middle"),
+        }
+        for version in versions.values():
+            await running.warm(version)
+        for number in range(self.rounds):
+            for variant, version in versions.items():
+                if variant and number % 3:
+                    continue  # these take long
+                for tier in TIERS:
+                    self.add(tier + variant, "first_response", "ms", await running.sample(version, tier))
+        self.step("one chunk from L1")
+        for took in await chunk_reads(running, versions[""], 500):
+            self.add("chunk_l1", "opened", "ms", took)
+
+    async def sizes(self, large_mib: int) -> None:
+        """The same working set in images of two sizes."""
+        self.step(f"64 MiB and {large_mib} MiB in turn")
+        running = self.running
+        versions = {}
+        for name, size in (("small", 64), ("large", large_mib)):
+            await running.create(name, size)
+            versions[name] = await running.publish(name)
+            await running.warm(versions[name])
+        for _ in range(self.rounds):
+            for name, version in versions.items():
+                self.add(f"{name}_image", "first_response", "ms", await running.sample(version, "l1"))
+
+
 async def measure(folder: Path, rounds: int, *, large_mib: int, step: Callable[[str], None]) -> list[Record]:
     """All records of the suite."""
-    values: dict[tuple[str, str, str], list[float]] = {}
-
-    def add(case: str, metric: str, unit: str, value: float) -> None:
-        values.setdefault((case, metric, unit), []).append(value)
-
     async with bench(folder) as running:
-        await running.create("middle", 256)
-        step("publishing 256 MiB")
-        for _ in range(3):
-            middle = await running.publish("middle")
-            add("publish", "save_256_mib", "s", running.saves[-1])
-            add("first_after_publish", "first_response", "ms", await running.call(middle))
-        await running.warm(middle)
-        step("restores from each tier in turn")
-        for _ in range(rounds):
-            for case in ("l1", "l2", "l3"):
-                add(case, "first_response", "ms", await running.sample(middle, case))
-            with running.tiers("l1"):
-                await running.call(middle)
-                await running.complete(middle)
-                add("resident", "first_response", "ms", await running.call(middle))
-        step("the same without a recorded working set")
-        await running.without_working_set(middle, True)
-        for _ in range(max(3, rounds // 4)):
-            for case in ("l1", "l2", "l3"):
-                add(f"{case}_without_working_set", "first_response", "ms", await running.sample(middle, case))
-        await running.without_working_set(middle, False)
-        step("one chunk from L1")
-        for took in await chunk_reads(running, middle, 500):
-            add("chunk_l1", "opened", "ms", took)
-        step(f"64 MiB and {large_mib} MiB in turn")
-        sizes = {}
-        for size in (64, large_mib):
-            await running.create(f"size-{size}", size)
-            sizes[size] = await running.publish(f"size-{size}")
-            await running.warm(sizes[size])
-        for _ in range(rounds):
-            for size, configuration in sizes.items():
-                add(f"size_{size}_mib", "first_response", "ms", await running.sample(configuration, "l1"))
+        measuring = Measuring(running, rounds, step)
+        await measuring.publishes()
+        await measuring.resident()
+        await measuring.tiers()
+        await measuring.sizes(large_mib)
     ran_with = {
-        "image_mib": 256, "working_set_mib": 24, "l3_delay_ms": L3_DELAY_S * 1000, "kernel": platform.release(),
-        "processors": os.cpu_count(), "server_python": platform.python_version(),
+        "image_mib": 256, "large_image_mib": large_mib, "working_set_mib": 24, "l3_delay_ms": L3_DELAY_S * 1000,
+        "kernel": platform.release(), "processors": os.cpu_count(), "server_python": platform.python_version(),
+        "load_average": os.getloadavg()[0],
     }  # fmt: skip
-    return [record(SUITE, case, metric, unit, each, ran_with) for (case, metric, unit), each in values.items()]
+    return [
+        record(SUITE, case, metric, unit, each, ran_with) for (case, metric, unit), each in measuring.values.items()
+    ]
+
+
+def summary(records: Sequence[Record]) -> list[str]:
+    """What recording and layout give, and the ratios that matter, in lines for people; all are of medians."""
+    p50 = {(one.case, one.metric): one.p50 for one in records}
+
+    def median(case: str) -> float:
+        return p50[case, "first_response"]
+
+    lines = [f"{'restore and first response, ms':32} {'laid out':>10} {'recorded':>10} {'neither':>10} {'gain':>8}"]
+    for tier in TIERS:
+        laid_out, recorded, neither = (median(tier + variant) for variant in VARIANTS)
+        gain = f"{neither / laid_out:.1f} ×"
+        lines.append(f"{'from ' + tier.upper():32} {laid_out:10.1f} {recorded:10.1f} {neither:10.1f} {gain:>8}")
+    for first, second in (
+        ("resident", "without_the_store"), ("first_after_publish", "hundredth_after_publish"),
+        ("large_image", "small_image"),
+    ):  # fmt: skip
+        shown = f"{first} / {second}".replace("_", " ")
+        lines.append(
+            f"{shown:54} {median(first):7.1f} / {median(second):.1f} ms = {median(first) / median(second):.2f}"
+        )
+    return lines
 
 
 async def chunk_reads(running: Bench, configuration: Configuration, count: int) -> list[float]:
