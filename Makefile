@@ -22,7 +22,7 @@ test: setup ## Run all tests (a part of them: make test TESTS=tests/unit)
 
 bench: setup ## Measure (minutes); records go to build/bench/<suite>.json
 	@$(BIN)/thaw bench $(BENCH_ARGS)
-	@$(BIN)/python -m pytest -q -s -m bench tests/performance/test_store.py tests/performance/test_api.py
+	@$(BIN)/python -m pytest -q -s -m bench tests/performance/test_store.py tests/performance/test_sandbox.py tests/performance/test_api.py
 
 soak: setup ## Run for hours (SOAK_MINUTES, default 120) and look for leaks
 	@SOAK_MINUTES=$${SOAK_MINUTES:-120} $(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS) tests/performance

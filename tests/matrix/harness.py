@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -63,6 +63,9 @@ async def box(namespace: int, folder: Path, name: str) -> AsyncIterator[Box]:
                 os.close(descriptor)
         if made.connection is not None:
             made.connection.close()
+
+
+Asked = Callable[[Box], Awaitable[Any]]
 
 
 def _reap(launched: Launched) -> None:
@@ -185,14 +188,13 @@ class CloneRequest:
     pid: int = 0
 
 
-async def thawed(template: Template, found: Box, disk: bytes) -> tuple[int, Any]:
-    """Put a clone into a sandbox; its pid, and what the program found."""
+async def thawed(template: Template, found: Box, disk: bytes, asked: Asked | None = None) -> tuple[int, Any]:
+    """Put a clone into a sandbox; its pid, and what the program found, or what `asked` says instead."""
     places = _places(found)
     send(found.launched.control, control.attach([path for path, _ in places]), [mount for _, mount in places])
     for _, mount in places:
         os.close(mount)
-    while not found.launched.control.getblocking() and _nothing(found):
-        await asyncio.sleep(0.001)
+    await _attached(found)
     unpack_folder(disk, f"/proc/self/fd/{found.tmp}")
     launched = found.launched
     request = CloneRequest(
@@ -204,7 +206,7 @@ async def thawed(template: Template, found: Box, disk: bytes) -> tuple[int, Any]
     found.connection = socket.socket(fileno=launched.server_end)
     launched.server_end = -1
     try:
-        return cloned.pid, await _found(found, cloned)
+        return cloned.pid, await (asked(found) if asked else _found(found, cloned))
     finally:
         # PID 1 of the sandbox cannot end before its clone, whose parent is this process, has been reaped.
         signal.pidfd_send_signal(cloned.pidfd, signal.SIGKILL)
@@ -223,14 +225,17 @@ async def _found(found: Box, cloned: Cloned) -> Any:
     return answer
 
 
-def _nothing(found: Box) -> bool:
+async def _attached(found: Box) -> None:
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(found.launched.control, arrived.set)
     try:
-        packet = receive(found.launched.control)
-    except BlockingIOError:
-        return True
+        async with asyncio.timeout(_LIMIT_S):
+            await arrived.wait()
+    finally:
+        loop.remove_reader(found.launched.control)
+    packet = receive(found.launched.control)
     assert packet is not None
     assert packet.message.kind is control.Kind.ATTACHED, packet
-    return False
 
 
 async def round_trip(program: str, folder: Path, clones: int = 3) -> list[Any]:
