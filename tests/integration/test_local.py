@@ -194,14 +194,17 @@ def serving_api(project: Project, *words: str) -> Iterator[Api]:
         process.wait(120)
 
 
-def test_an_api_with_hot_reload_and_a_clean_end(project: Project) -> None:
-    with serving_api(project) as api:
+def test_an_api_of_clones_with_hot_reload_and_a_clean_end(project: Project) -> None:
+    text = (project.folder / "template.yaml").read_text()
+    start, end = text.index("  Broken:"), text.index("  Table:")
+    (project.folder / "template.yaml").write_text(text[:start] + text[end:])
+    with serving_api(project, "--snapstart") as api:
         status, headers, body = api.get("/p/7")
         assert (status, headers["x-answer"], body) == (200, "ONE", "default {'id': '7'}")
         assert api.get("/none")[0] == 404
         assert re.search(r"GET +http://\S+/p/\{id\} +Echo\n", api.said())
         project.write(MODULE.replace("ONE", "TWO"))
-        until_true(lambda: api.get("/p/7")[1].get("x-answer") == "TWO", "the new code", 60)
+        until_true(lambda: api.get("/p/7")[1].get("x-answer") == "TWO", "the new code", 120)
         assert "• changed: app.py\n" in api.said()
         template = project.folder / "template.yaml"
         good = template.read_text()
@@ -209,22 +212,28 @@ def test_an_api_with_hot_reload_and_a_clean_end(project: Project) -> None:
         until_true(lambda: "What was there before goes on." in api.said(), "the sentence on the template", 60)
         assert api.get("/p/7")[0] == 200
         template.write_text(good.replace("/p/{id}", "/q/{id}").replace("Default: default", "Default: other"))
-        until_true(lambda: api.get("/q/8")[2] == "other {'id': '8'}", "the new template", 60)
+        until_true(lambda: api.get("/q/8")[2] == "other {'id': '8'}", "the new template", 120)
         until_true(lambda: "said by local-Echo" in api.said(), "the function's log")
+        until_true(lambda: api.said().count("RESTORE_REPORT") >= 2, "two restores in the log")
         traces = Traces.of(api.process.pid)
     traces.assert_gone()
     assert "Traceback" not in api.said()
 
 
-def test_an_api_of_clones_takes_over_new_code(project: Project) -> None:
-    text = (project.folder / "template.yaml").read_text()
-    start, end = text.index("  Broken:"), text.index("  Table:")
-    (project.folder / "template.yaml").write_text(text[:start] + text[end:])
-    with serving_api(project, "--snapstart") as api:
-        assert api.get("/p/7")[1]["x-answer"] == "ONE"
-        project.write(MODULE.replace("ONE", "TWO"))
-        until_true(lambda: api.get("/p/7")[1].get("x-answer") == "TWO", "the new code", 120)
-        until_true(lambda: api.said().count("RESTORE_REPORT") >= 2, "two restores in the log")
+def test_an_api_that_is_stopped_while_it_publishes(project: Project) -> None:
+    project.write("import time\ntime.sleep(600)\n")
+    log = project.folder.parent / "api.log"
+    with log.open("w") as target:
+        process = subprocess.Popen(
+            project.command("start-api", "--port", "0", "--snapstart"), cwd=project.folder, env=project.environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=target, text=True,
+        )  # fmt: skip
+    until_true(lambda: "Init runs once" in log.read_text(), "the publish", 120)
+    traces = Traces.of(process.pid)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 0
+    traces.assert_gone()
+    assert "Traceback" not in log.read_text()
 
 
 def test_a_port_that_is_taken(project: Project) -> None:

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from thaw.deploy.code import package_of
+from thaw.deploy.code import not_built, package_of
 from thaw.deploy.intrinsics import NO_VALUE, Resolver, Unknown, references
 from thaw.deploy.parameters import parameter_values
 from thaw.deploy.placeholders import Place, placeholder, sentence
@@ -167,10 +167,6 @@ def test_parameters_have_defaults_overrides_and_lists():
         ({"Default": "x", "Type": "Number"}, "The parameter P is 'x', but must be a number."),
         ({"Default": "9", "Type": "Number", "MaxValue": 8}, "The parameter P is 9, but must be between -inf and 8."),
         ({"Default": "abc", "MaxLength": 2}, "The parameter P is 'abc', but must have 0 to 2 characters."),
-        (
-            {"Default": "/a", "Type": "AWS::SSM::Parameter::Value<String>"},
-            "The parameter P is read from AWS Systems Manager, which is not here: make it a String.",
-        ),
     ],
 )
 def test_parameters_that_do_not_hold(declared, said):
@@ -298,6 +294,45 @@ def test_new_code_is_a_new_version_and_the_same_code_is_not(write, tmp_path):
     assert version_id(loaded(path)) != first
 
 
+CDK = """
+{
+  "Parameters": {"BootstrapVersion": {"Type": "AWS::SSM::Parameter::Value<String>", "Default": "/cdk/version"}},
+  "Resources": {
+    "Fn9270CBC0": {
+      "Type": "AWS::Lambda::Function",
+      "Properties": {
+        "Code": {"S3Bucket": {"Fn::Sub": "cdk-assets-${AWS::AccountId}-${AWS::Region}"}, "S3Key": "0b1c.zip"},
+        "Handler": "app.handler", "Role": {"Fn::GetAtt": ["Role1ABCC5F0", "Arn"]}, "Runtime": "python3.13"
+      },
+      "Metadata": {"aws:cdk:path": "S/Fn/Resource", "aws:asset:path": "src", "aws:asset:property": "Code"}
+    },
+    "Role1ABCC5F0": {"Type": "AWS::IAM::Role"},
+    "CDKMetadata": {"Type": "AWS::CDK::Metadata", "Condition": "CDKMetadataAvailable"}
+  },
+  "Conditions": {"CDKMetadataAvailable": {"Fn::Or": [{"Fn::Equals": [{"Ref": "AWS::Region"}, "us-east-1"]}]}},
+  "Rules": {"CheckBootstrapVersion": {"Assertions": [{"Assert": {"Fn::Not": [{"Ref": "BootstrapVersion"}]}}]}}
+}
+"""
+
+
+def test_what_the_cdk_synthesizes(write, tmp_path):
+    template = loaded(write(CDK))
+    function = next(one for one in template.resources if one.kind == "AWS::Lambda::Function")
+    assert template.codes[function.properties["Code"]["S3Key"]].path == tmp_path / "src"
+
+
+def test_a_parameter_of_systems_manager_matters_only_where_it_is_used(write):
+    path = write(CDK.replace('"python3.13"', '{"Ref": "BootstrapVersion"}'))
+    template = loaded(path)
+    function = next(one for one in template.resources if one.kind == "AWS::Lambda::Function")
+    said = refusal(template.resolver({}).resolve, function.properties["Runtime"], "F.Runtime")
+    assert said == (
+        "F.Runtime uses the parameter BootstrapVersion, whose value is in AWS Systems Manager, which is not here: "
+        "give it with --parameter-overrides BootstrapVersion=..."
+    )
+    assert loaded(path, BootstrapVersion="python3.12").values["BootstrapVersion"] == "python3.12"
+
+
 def test_conditions_of_resources_and_code_chosen_by_a_parameter(write):
     text = """
 Parameters: {Stage: {Type: String, Default: dev}, Where: {Type: String, Default: src}}
@@ -363,6 +398,19 @@ def test_a_package_keeps_what_is_executable_and_nothing_of_the_moment(tmp_path):
     assert package_of(tmp_path) == first
     (entry,) = zipfile.ZipFile(io.BytesIO(first)).infolist()
     assert (entry.filename, entry.external_attr >> 16) == ("bin/run", 0o100755)
+
+
+def test_dependencies_that_are_not_built(tmp_path):
+    wanted = tmp_path / "requirements.txt"
+    assert not_built(tmp_path) is None
+    wanted.write_text("# nothing\n")
+    assert not_built(tmp_path) is None
+    wanted.write_text("requests\n")
+    assert not_built(tmp_path) == (
+        f"What {wanted} names is not in the package: run `sam build`, and use .aws-sam/build/template.yaml."
+    )
+    (tmp_path / "requests-2.dist-info").mkdir()
+    assert not_built(tmp_path) is None
 
 
 def test_an_archive_is_taken_as_it_is_and_a_file_is_packed(tmp_path):

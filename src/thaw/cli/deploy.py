@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "http://127.0.0.1:3001"
 _COLOURS = {"+": "green", "~": "yellow", "-": "red"}
 _LONGEST_VALUE = 70
+_MOST_ERRORS = 3
 
 Overrides = Annotated[
     list[str] | None,
@@ -71,6 +73,7 @@ def deploy(
 def _bring(console: Console, context: Context, template: Template, *, dry_run: bool) -> None:
     from thaw.deploy.deployment import deploy as carry_out
     from thaw.deploy.plan import plan
+    from thaw.errors import DeployFailed
 
     planned = plan(context, template)
     show_plan(console, planned, secrets_of(template))
@@ -81,12 +84,18 @@ def _bring(console: Console, context: Context, template: Template, *, dry_run: b
     if dry_run:
         console.print("Nothing was changed (--dry-run).")
         return
-    began = time.monotonic()
-    with progress(console) as step:
-        done = carry_out(context, template, step)
+    began, moment_ms = time.monotonic(), int(time.time() * 1000)
+    try:
+        with progress(console) as step:
+            done = carry_out(context, template, step)
+    except DeployFailed:
+        names = [one.attributes[""] for one in planned.changes if one.title.startswith("function ")]
+        _show_errors(console, api_client(context.client.meta.endpoint_url, "logs"), names, moment_ms)
+        raise
     console.print(f"\n{_summary(done)} in {time.monotonic() - began:.1f} s.")
-    _show_outputs(console, template.outputs(done.attributes))
-    _show_urls(console, done)
+    outputs = template.outputs(done.attributes)
+    urls = {one: found["FunctionUrl"] for one, found in done.attributes.items() if "FunctionUrl" in dict(found)}
+    _show_outputs(console, outputs | {name: url for name, url in urls.items() if url not in outputs.values()})
 
 
 def api_client(url: str | None, service: str = "lambda") -> Any:
@@ -191,10 +200,16 @@ def _show_outputs(console: Console, outputs: Mapping[str, Any]) -> None:
         console.print(f"  {name:{width}}  {escape(str(value))}", soft_wrap=True)
 
 
-def _show_urls(console: Console, done: Deployed) -> None:
-    """Function URLs, and how else to call what is there now."""
+def _show_errors(console: Console, logs: Any, names: Sequence[str], since_ms: int) -> None:
+    """What functions said of themselves while they were being deployed: the reason of most failures."""
     from rich.markup import escape
 
-    urls = [found["FunctionUrl"] for found in done.attributes.values() if "FunctionUrl" in dict(found)]
-    for url in urls:
-        console.print(f"  {escape(str(url))}", soft_wrap=True)
+    from thaw.deploy.asking import found
+
+    for name in names:
+        said = found(
+            logs.filter_log_events, logGroupName=f"/aws/lambda/{name}", startTime=since_ms, filterPattern="ERROR"
+        )
+        for event in (said or {}).get("events", ())[-_MOST_ERRORS:]:
+            text = re.split(r"[\r\n]", event["message"].strip())[0]
+            console.print(f"  [red]{escape(name)}[/] {escape(text)}", soft_wrap=True)

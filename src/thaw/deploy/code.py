@@ -72,6 +72,16 @@ def left_out(path: Path) -> bool:
     return bool(_LEFT_OUT.intersection(path.parts))
 
 
+def not_built(path: Path) -> str | None:
+    """A sentence on dependencies that a code folder names and does not hold, or None."""
+    wanted = path / "requirements.txt"
+    if wanted.is_file() and not any(path.glob("*.dist-info")):
+        lines = (line.partition("#")[0].strip() for line in wanted.read_text(errors="replace").splitlines())
+        if any(lines):
+            return f"What {wanted} names is not in the package: run `sam build`, and use .aws-sam/build/template.yaml."
+    return None
+
+
 def inline_package(source: str, runtime: str) -> bytes:
     """The package of `Code.ZipFile`: one module called index, as CloudFormation makes it."""
     name = next((name for prefix, name in _INLINE.items() if runtime.startswith(prefix)), "index.py")

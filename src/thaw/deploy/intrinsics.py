@@ -29,6 +29,13 @@ class Unknown:
         return f"({self.what})"
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A parameter whose value AWS Systems Manager has; templates of the CDK declare one and never use it."""
+
+    parameter: str
+
+
 Attributes = Mapping[str, Any]
 """Attributes of one resource by name; "" is what Ref gives."""
 
@@ -131,10 +138,18 @@ class Resolver:
         if name == "AWS::NoValue":
             return NO_VALUE
         if name in self._values:
-            return self._values[name]
+            return self._given(self._values[name], where)
         if name in self._attributes:
             return self._attributes[name][""]
         raise TemplateError(f"{where} refers to {name}, which is no parameter and no resource of the template: add it.")
+
+    def _given(self, value: Any, where: str) -> Any:
+        if isinstance(value, Elsewhere):
+            raise TemplateError(
+                f"{where} uses the parameter {value.parameter}, whose value is in AWS Systems Manager, which is not "
+                f"here: give it with --parameter-overrides {value.parameter}=..."
+            )
+        return value
 
     def _get_att(self, argument: Any, where: str) -> Any:
         path = ".".join(map(str, argument)) if isinstance(argument, list) else str(argument)

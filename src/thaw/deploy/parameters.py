@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from thaw.deploy.intrinsics import Elsewhere
 from thaw.errors import TemplateError
 
 _LISTS = ("CommaDelimitedList", "List<")
 
 
 def parameter_values(document: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
-    """The value of each parameter: text, or a list of texts for the list types.
+    """The value of each parameter: text, a list of texts for the list types, `Elsewhere` for what is in SSM.
 
     Raises TemplateError where one has no value, or a value that the template does not allow. The rules are those of
     CloudFormation's user guide, "Parameters".
@@ -30,10 +31,8 @@ def _value(name: str, parameter: Mapping[str, Any], overrides: Mapping[str, str]
     if given is None:
         raise TemplateError(f"The parameter {name} has no value: give one with --parameter-overrides {name}=...")
     kind = str(parameter.get("Type", "String"))
-    if kind.startswith("AWS::SSM::"):
-        raise TemplateError(
-            f"The parameter {name} is read from AWS Systems Manager, which is not here: make it a String."
-        )
+    if kind.startswith("AWS::SSM::") and name not in overrides:
+        return Elsewhere(name)
     text = ",".join(map(str, given)) if isinstance(given, list) else _text(given)
     values = [part.strip() for part in text.split(",")] if kind.startswith(_LISTS) else [text]
     for value in values:

@@ -110,6 +110,8 @@ def sentence(logical_id: str, kind: str, attributes: Attributes) -> str:
         return (
             f"{logical_id} ({kind}) is left out: `thaw local start-api` serves it, and function URLs reach functions."
         )
+    if kind == "AWS::CDK::Metadata":
+        return f"{logical_id} ({kind}) is left out: it only counts who uses the CDK."
     if kind in _OF_APIS:
         return f"{logical_id} ({kind}) is left out with its API."
     if kind == "AWS::Lambda::EventSourceMapping":

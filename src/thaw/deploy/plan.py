@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thaw.deploy.change import Action, Change, Context, Difference
+from thaw.deploy.code import not_built
 from thaw.deploy.intrinsics import Attributes, Resolver, Unknown, references
 from thaw.deploy.placeholders import placeholder, sentence
 from thaw.deploy.removal import removals
@@ -64,7 +65,8 @@ def plan(context: Context, template: Template) -> Plan:
 
 
 def _notes(template: Template, changes: Sequence[Change]) -> Iterator[str]:
-    """Settings alone publish no version: a surprise on AWS, too."""
+    """Dependencies that are not there; settings that alone publish no version, which is a surprise on AWS, too."""
+    yield from (told for code in template.codes.values() if (told := not_built(code.path)) is not None)
     by_id = {change.logical_id: change for change in changes}
     for one in template.resources:
         if one.kind != "AWS::Lambda::Version" or by_id[one.logical_id].action is not Action.KEEP:

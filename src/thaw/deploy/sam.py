@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.deploy.code import BUCKET, Code, code_at, local_path
-from thaw.deploy.intrinsics import Resolver
+from thaw.deploy.intrinsics import Elsewhere, Resolver
 from thaw.deploy.source import read_document
 from thaw.errors import TemplateError
 
@@ -57,6 +57,7 @@ def _places(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str
         kind = resource["Type"]
         name = _CODE.get(kind)
         properties = resource.get("Properties", {})
+        _put_asset(resource, properties)
         if name is not None and properties.get(name) is not None:
             yield properties, name, f"{logical_id}.{name}", kind.startswith("AWS::Serverless::")
     sections: Any = document.get("Globals") or {}
@@ -76,7 +77,8 @@ def translated(document: dict[str, Any], folder: Path, values: Mapping[str, Any]
 
     working = copy.deepcopy(document)
     _read_definitions(working, folder)
-    parameters = {name: ",".join(value) if isinstance(value, list) else value for name, value in values.items()}
+    given = {name: value for name, value in values.items() if not isinstance(value, Elsewhere)}
+    parameters = {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()}
     # The hashes in logical ids are those of SAM on AWS only with its own preparation.
     to_py27_compatible_template(working, parameters)
     metrics = Metrics("ServerlessTransform", DummyMetricsPublisher())
@@ -89,6 +91,14 @@ def translated(document: dict[str, Any], folder: Path, values: Mapping[str, Any]
         metrics.publish()  # to nobody; it warns otherwise
     found: dict[str, Any] = undo_mark_unicode_str_in_template(made)
     return found
+
+
+def _put_asset(resource: Mapping[str, Any], properties: dict[str, Any]) -> None:
+    """The CDK names places in S3 that are empty so far, and in Metadata the folder that is to be put there."""
+    metadata: Mapping[str, Any] = resource.get("Metadata") or {}
+    path, name = metadata.get("aws:asset:path"), metadata.get("aws:asset:property")
+    if path is not None and name in properties and not metadata.get("aws:asset:dockerfile-path"):
+        properties[name] = str(path)
 
 
 class _AnyPolicy(dict[str, str]):

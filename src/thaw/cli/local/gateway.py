@@ -42,7 +42,9 @@ class Gateway:
     async def bring(self, work: Callable[[], tuple[Sequence[Route], Find]]) -> None:
         """Runs `work` in a thread and takes over what it gives; what it raises leaves everything as it was."""
         async with self._loading:
-            self._routes, self._find = await asyncio.to_thread(work)
+            # Not the loop's own threads: its end waits for those.
+            loop = asyncio.get_running_loop()
+            self._routes, self._find = await loop.run_in_executor(self._threads, work)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""

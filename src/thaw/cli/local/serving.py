@@ -92,12 +92,18 @@ async def _serve(served: _Served, listener: Any, *, watch: bool) -> None:
     front = _Front(
         uvicorn.Config(gateway, lifespan="off", log_config=None, access_log=False, server_header=False, ws="none")
     )
-    await gateway.bring(served.first)
+    # A publish takes what Init takes, and Ctrl-C does not wait for it.
+    bringing = asyncio.create_task(gateway.bring(served.first))
+    waiting = asyncio.create_task(stopped.wait())
+    await asyncio.wait([bringing, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if not bringing.done():
+        gateway.close()
+        return
+    await bringing
     tasks = [asyncio.create_task(front.serve(sockets=[listener])), asyncio.create_task(_tell_logs(served))]
     if watch:
         tasks.append(asyncio.create_task(_watch(served, gateway)))
     _tell_routes(served, listener, watch=watch)
-    waiting = asyncio.create_task(stopped.wait())
     done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
     front.should_exit = True
     for task in tasks[1:]:

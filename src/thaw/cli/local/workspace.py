@@ -141,10 +141,14 @@ class Workspace:
         `only` names the one function that is needed. Raises TemplateError or DeployFailed.
         """
         from thaw.deploy.change import Context
+        from thaw.deploy.code import not_built
 
         context = Context(self._client, template.place, STACK, template.codes)
         attributes: dict[str, Attributes] = {}
         resolver = template.resolver(attributes)
+        for code in template.codes.values():
+            if (told := not_built(code.path)) is not None:
+                self._step(told)
         changed: list[str] = []
         for one in template.resources:
             if one.kind == FUNCTION and only in (None, one.logical_id):
