@@ -1,4 +1,4 @@
-"""`make bench`: the suite "burst", 200 calls at once, each of which gets a clone of its own; and clones that are trees."""
+"""`make bench`: the suite "burst", 200 calls at once, each of which gets a clone of its own; clones that are trees."""
 
 from __future__ import annotations
 
