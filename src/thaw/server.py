@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -314,6 +315,8 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with Server(settings) as server:
+        gc.collect()
+        gc.freeze()  # what is there now stays: later collections, in the middle of a restore, need not look at it
         print(f"Thaw listens at {server.url} (state in {settings.state_dir})", flush=True)
         await stopped.wait()
         logger.info("stopping: running calls may take up to %d s", DRAIN_S)

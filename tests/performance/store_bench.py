@@ -12,6 +12,7 @@ fetched first, but where they were in the image; and with nothing recorded, so t
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import platform
 import time
@@ -239,6 +240,8 @@ async def bench(folder: Path):  # type: ignore[no-untyped-def]
         async with Server(settings) as running:
             chunks = running.store.snapshots.chunks
             l2 = next(cache.store for cache in chunks.caches if cache.name == "l2")
+            gc.collect()
+            gc.freeze()  # as `thaw serve` does
             yield Bench(running, l2, empty_l2, empty_l1)  # type: ignore[arg-type]
         empty_l1.close()
         empty_l2.close()

@@ -41,8 +41,12 @@ _SMALL: Final = 128 << 20
 _BATCH: Final = 16  # pieces
 
 
-def read_extents(plan: bytes) -> list[tuple[int, int, int]]:
-    """Address, size and offset of each part of the template's memory, as the plan's table has them (native/plan.h)."""
+Extent = tuple[int, int, int]
+"""Address, size, and offset in the image."""
+
+
+def read_extents(plan: bytes) -> list[Extent]:
+    """Each part of the template's memory, as the plan's table has them (native/plan.h)."""
     address, count, _, _ = struct.unpack_from(f"={_TABLES[1]}Q", plan, _TABLES[0])
     start = address - _PLAN_ADDRESS
     return list(_EXTENT.iter_unpack(plan[start : start + count * _EXTENT.size]))
@@ -77,7 +81,7 @@ class Resident:
         self._page_faults = page_faults
         self._image = 0
         self._complete = False
-        self._extents: list[tuple[int, int, int]] = []
+        self._extents: list[Extent] = []
         self._lazy: list[tuple[int, int]] = []
         self._rest: asyncio.Task[None] | None = None
         self._touched: set[int] = set()
@@ -163,7 +167,7 @@ class Resident:
             for offset, size in _never_late(plan):
                 await template.fill(offset, size)
             await template.settle()
-            resident._begin_serving(plan)
+            resident._begin_serving(plan, read_extents(plan))
         except BaseException:
             await resident.close()
             raise
@@ -172,7 +176,8 @@ class Resident:
     async def _settle(self, eager: int, fetching: asyncio.Task[None], plan: bytes) -> None:
         """Fill the template as the front of the image arrives."""
         arrival = self._arrival
-        placing = Placing(read_extents(plan), eager, arrival.piece, self.template.write)
+        extents = read_extents(plan)
+        placing = Placing(extents, eager, arrival.piece, self.template.write)
         arrival.place = placing.place
         due = set(_pieces(0, eager, arrival.piece))
         moved = asyncio.Event()
@@ -195,10 +200,10 @@ class Resident:
         self._eager = eager
         self._learning = _LEARNING if self.template.size > _SMALL else 0
         self.template.expect_writes([(address, size) for address, size in self.template.facts.get("written", ())])
-        if sum(size for _, size, _ in read_extents(plan)) <= eager:
+        if sum(size for _, size, _ in extents) <= eager:
             self._complete = True
             return
-        self._begin_serving(plan)
+        self._begin_serving(plan, extents)
         self._rest = asyncio.create_task(self._fetch_rest(self.template.facts.get("refined_pieces", ())))
 
     async def _fill_front(self, pieces: set[int], eager: int) -> None:
@@ -209,8 +214,8 @@ class Resident:
         for first, count in _runs(pieces - placed):
             await self.template.fill(first * size, min(eager, (first + count) * size) - first * size)
 
-    def _begin_serving(self, plan: bytes) -> None:
-        self._extents, self._lazy = sorted(read_extents(plan)), sorted(read_lazy_ranges(plan))
+    def _begin_serving(self, plan: bytes, extents: Sequence[Extent]) -> None:
+        self._extents, self._lazy = sorted(extents), sorted(read_lazy_ranges(plan))
         assert self._page_faults is not None
         arrival = self._arrival
         late = [extent for extent in self._extents if extent[2] >= self._eager]
