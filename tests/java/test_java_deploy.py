@@ -1,4 +1,4 @@
-"""The template of the published article, word for word, with `thaw deploy`: a Java function's snapshot behind an alias."""
+"""The template of the published article, word for word, with `thaw deploy`: a Java snapshot behind an alias."""
 
 from __future__ import annotations
 
