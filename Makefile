@@ -9,10 +9,10 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak lint format native setup clean
+.PHONY: help demo test bench bench-java soak lint format native setup clean
 
 help: ## Show these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## Publish a real function with and without SnapStart, call both, print the difference
 	@$(BIN)/thaw demo
@@ -23,6 +23,9 @@ test: setup ## Run all tests (a part of them: make test TESTS=tests/unit)
 bench: setup ## Measure (minutes); records go to build/bench/<suite>.json
 	@$(BIN)/thaw bench $(BENCH_ARGS)
 	@$(BIN)/python -m pytest -q -s -m bench tests/performance/test_store.py tests/performance/test_sandbox.py tests/performance/test_api.py
+
+bench-java: setup ## Measure Spring Boot at 100 calls a second (BENCH_ARGS="--minutes 2"; 30 minutes in full)
+	@$(BIN)/python tests/performance/java_bench.py $(BENCH_ARGS)
 
 soak: setup ## Run for hours (SOAK_MINUTES, default 120) and look for leaks
 	@SOAK_MINUTES=$${SOAK_MINUTES:-120} $(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS) tests/performance
