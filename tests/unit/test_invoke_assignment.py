@@ -157,6 +157,42 @@ async def test_a_failed_making_does_not_reach_a_call_that_was_served(
     assignment.give_back(fleet, busy, usable=True)
 
 
+async def test_quick_calls_do_not_have_more_made_than_wait_at_one_time(
+    assignment: Assignment[Fake], maker: Maker
+) -> None:
+    fleet = assignment.fleet(CONFIGURATION)
+    busy = await assignment.obtain(fleet, "first")
+    maker.gate.clear()
+    for number in range(20):  # each is served by the environment that the one before it gives back
+        call = asyncio.create_task(assignment.obtain(fleet, str(number)))
+        await settled()
+        assignment.give_back(fleet, busy, usable=True)
+        assert await call is busy
+    assert (assignment.count, fleet.making) == (2, 1)
+    maker.gate.set()
+    await settled()
+    assert (len(maker.made), fleet.making) == (2, 0)
+    assignment.give_back(fleet, busy, usable=True)
+
+
+async def test_a_failed_making_reaches_the_call_that_counted_on_it(assignment: Assignment[Fake], maker: Maker) -> None:
+    fleet = assignment.fleet(CONFIGURATION)
+    busy = await assignment.obtain(fleet, "a")
+    maker.gate.clear()
+    served = asyncio.create_task(assignment.obtain(fleet, "b"))
+    await settled()
+    assignment.give_back(fleet, busy, usable=True)
+    assert await served is busy
+    waiting = asyncio.create_task(assignment.obtain(fleet, "c"))  # nothing more is made for it
+    await settled()
+    maker.failure = InitFailed("no", error_type="Runtime.ExitError", payload=b"{}")
+    maker.gate.set()
+    with pytest.raises(InitFailed):
+        await waiting
+    assert (assignment.count, fleet.making, len(fleet.waiting)) == (1, 0, 0)
+    assignment.give_back(fleet, busy, usable=True)
+
+
 async def test_a_cancelled_call_leaves_its_environment_to_the_next(assignment: Assignment[Fake], maker: Maker) -> None:
     fleet = assignment.fleet(CONFIGURATION)
     maker.gate.clear()

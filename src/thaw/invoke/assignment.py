@@ -2,7 +2,8 @@
 
 Every version has a fleet of environments of its own. The environment used last is used first (LIFO), so that the rest
 grow idle and are closed. A call that finds none idle has one made, and waits in line: whichever environment of the
-fleet is free first, new or returned, goes to the call that has waited longest.
+fleet is free first, new or returned, goes to the call that has waited longest. No more are made at one time than calls
+wait, so that a burst of calls that are quicker than an Init does not end in many more environments than it needs.
 
 All of it runs on the event loop without locks; a warm call costs two dictionary look-ups and a list's pop.
 """
@@ -39,13 +40,15 @@ class Fleet(Generic[E]):
     """The environments of one version (or of one state of $LATEST).
 
     `idle` has the one used last at its end, each with the monotonic time of its return. `waiting` are the calls in
-    line. `provisioned` environments are kept, whether they are idle or not. `retired` fleets take no environment back.
+    line, and `making` environments are on their way, at least one for each of them. `provisioned` environments are
+    kept, whether they are idle or not. `retired` fleets take no environment back.
     """
 
     configuration: Configuration
     key: tuple[str, str, str]
     idle: deque[tuple[float, E]] = field(default_factory=deque)
     waiting: deque[asyncio.Future[E]] = field(default_factory=deque)
+    making: int = 0
     provisioned: set[E] = field(default_factory=set)
     retired: bool = False
 
@@ -116,12 +119,14 @@ class Assignment(Generic[E]):
             if self._alive(environment):
                 return environment
             self._drop(fleet, environment)
-        self._reserve()
         turn: asyncio.Future[E] = asyncio.get_running_loop().create_future()
+        if fleet.making <= len(fleet.waiting):
+            self._reserve()
+            fleet.making += 1
+            task = self._spawn(self._make_for(fleet, request_id, turn))
+            self._making.add(task)
+            task.add_done_callback(self._making.discard)
         fleet.waiting.append(turn)
-        task = self._spawn(self._make_for(fleet, request_id, turn))
-        self._making.add(task)
-        task.add_done_callback(self._making.discard)
         try:
             return await turn
         except asyncio.CancelledError:
@@ -234,16 +239,22 @@ class Assignment(Generic[E]):
             environment = await self._make(fleet.configuration, request_id)
         except (Exception, asyncio.CancelledError) as error:
             self._count -= 1
+            fleet.making -= 1
             self._fail(fleet, turn, error)
             return
+        fleet.making -= 1
         if fleet.retired and not fleet.waiting:
             self.discard(environment)
         else:
             self._offer(fleet, environment)
 
     def _fail(self, fleet: Fleet[E], turn: asyncio.Future[E], error: BaseException) -> None:
+        """The error goes to the call for which the environment was made; where another one served that, to the call
+        that counted on this one. Where nobody did, why it failed is in the function's log."""
+        if turn.done() and fleet.making < len(fleet.waiting):
+            turn = next((one for one in fleet.waiting if not one.done()), turn)
         if turn.done():
-            return  # another environment served the call; why this one failed is in the function's log
+            return
         with suppress(ValueError):
             fleet.waiting.remove(turn)
         turn.set_exception(stopping() if isinstance(error, asyncio.CancelledError) else error)
