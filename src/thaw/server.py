@@ -34,6 +34,7 @@ from thaw.catalog.configuration import Configuration
 from thaw.config import Settings
 from thaw.environment.egress import read_egress
 from thaw.environment.pool import SandboxPool
+from thaw.environment.rootless import NO_SNAPSHOTS, is_rootless
 from thaw.environment.settings import WorkerSettings
 from thaw.errors import ConfigurationError
 from thaw.invoke.calling import Calling
@@ -203,6 +204,7 @@ class Server:
             retire=self.invoker.assignment.retire,
             forget=self._restoring.forget,
             published=self._restoring.prepare,
+            without_snapshots=NO_SNAPSHOTS if is_rootless() else None,
         )
         self._idleness = Idleness(self.catalog, self.publisher, preparation, idle_s=settings.snapshot_idle_s)
 

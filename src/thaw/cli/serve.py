@@ -25,11 +25,9 @@ def serve(
 ) -> None:
     """Serve the Lambda API. Every setting is also an environment variable: THAW_STATE_DIR and so on."""
     import logging
-
-    import uvloop
+    import os
 
     from thaw.config import read_settings
-    from thaw.server import run
 
     settings = read_settings(
         state_dir=state_dir,
@@ -42,6 +40,15 @@ def serve(
         idle_timeout_s=idle_timeout_s,
         log_level=log_level,
     )
+    if os.geteuid() != 0:
+        from thaw.environment.rootless import enter
+
+        enter()  # while there is one thread
+
+    import uvloop
+
+    from thaw.server import run
+
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("thaw").setLevel(settings.log_level.upper())
     uvloop.run(run(settings))

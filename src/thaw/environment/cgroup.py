@@ -73,6 +73,10 @@ class Layout:
         return (root, name1) if root else None
 
 
+NO_GROUPS = Layout({}, None, limits2=False)
+"""For a server that may not make any: every limit is then left out."""
+
+
 def find_layout(mountinfo: str | None = None) -> Layout:
     """Read where the control groups are mounted (`mountinfo` is for tests; default: this process's)."""
     text = mountinfo if mountinfo is not None else Path("/proc/self/mountinfo").read_text()
@@ -241,6 +245,8 @@ class Group:
         """Process numbers, as this process sees them."""
         if "procs" in self.files.descriptors:
             return [int(word) for word in self._read("procs").split()]
+        if not self.folders:
+            return []  # there are no control groups
         # Version 1 answers an open file from a copy that may be a second old.
         try:
             return [int(word) for word in (self.folders[0] / "cgroup.procs").read_text().split()]

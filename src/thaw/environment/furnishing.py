@@ -9,6 +9,7 @@ from functools import cache
 from thaw.environment import mounts
 from thaw.environment.cgroup import MIB_PER_CPU
 from thaw.environment.control import Confinement, ResourceLimit
+from thaw.environment.rootless import is_rootless
 from thaw.environment.seccomp import function_filter
 from thaw.environment.settings import FunctionSettings
 from thaw.environment.template import FUNCTION_UID
@@ -22,11 +23,15 @@ _LIMITS = (
     ResourceLimit(resource.RLIMIT_CORE, 0, 0),
     ResourceLimit(resource.RLIMIT_MEMLOCK, 65536, 65536),
 )
+_PROCESSES = 4096
 
 
 @cache
 def confinement() -> Confinement:
     """The same for every function."""
+    if is_rootless():  # nothing but the resource limit bounds the processes, of all sandboxes together
+        limits = (*_LIMITS, ResourceLimit(resource.RLIMIT_NPROC, _PROCESSES, _PROCESSES))
+        return Confinement(0, 0, function_filter(), limits)
     return Confinement(FUNCTION_UID, FUNCTION_UID, function_filter(), _LIMITS)
 
 

@@ -33,14 +33,19 @@ def read_only_tree(source: Path) -> int:
 
     Raises OSError, for example when `source` does not exist.
     """
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
-    tree = system_call(OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags)
+    copied = tree(source)
     try:
-        set_attributes(tree, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, recursive=True)
+        set_attributes(copied, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, recursive=True)
     except OSError:
-        os.close(tree)
+        os.close(copied)
         raise
-    return tree
+    return copied
+
+
+def tree(source: Path) -> int:
+    """A copy of the mounts at `source`, as they are; returns its descriptor. Raises OSError."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+    return system_call(OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags)
 
 
 def memory_filesystem(size_mib: int, mode: int, attributes: int = ATTR_NOSUID | ATTR_NODEV) -> int:

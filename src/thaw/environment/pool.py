@@ -11,10 +11,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from thaw import native
-from thaw.environment.cgroup import Group, GroupTree
+from thaw.environment.cgroup import NO_GROUPS, Group, GroupTree
 from thaw.environment.launch import Launched, launch
 from thaw.environment.network import Address, Network
 from thaw.environment.reaper import Reaper
+from thaw.environment.rootless import WARNINGS, is_rootless
 from thaw.environment.sandbox import Sandbox, Surroundings
 from thaw.environment.settings import FORWARDING_SWITCH, WorkerSettings
 from thaw.environment.template import build_template
@@ -74,7 +75,9 @@ class SandboxPool:
 
     def _build_shared(self) -> None:
         instance = uuid4().hex[:12]
-        self._groups = GroupTree(instance)
+        self._groups = GroupTree(instance, NO_GROUPS if is_rootless() else None)
+        if is_rootless():
+            self.warnings += WARNINGS
         if self.worker.network:
             self._build_network()
         forwarding = self._network is not None and os.access(FORWARDING_SWITCH, os.W_OK)

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 from thaw.environment import mounts
@@ -118,18 +119,36 @@ def _shown_folders() -> list[Path]:
 
 def _fill_dev(dev: Path) -> None:
     for name, (major, minor) in _DEVICES.items():
+        if not _may_make_devices():
+            (dev / name).touch()  # the machine's own is mounted there
+            continue
         os.mknod(dev / name, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
         (dev / name).chmod(0o666)
     for name, target in _DEVICE_LINKS.items():
         (dev / name).symlink_to(target)
 
 
+@cache
+def _may_make_devices() -> bool:
+    """Not in a user namespace, whatever the capabilities there."""
+    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+
+
+def _borrowed() -> list[tuple[int, str]]:
+    """Mounts of the machine that a server in a user namespace needs: devices, and some /proc, without which the kernel
+    permits no new one on top."""
+    if _may_make_devices():
+        return []
+    return [(mounts.tree(Path("/") / name), name) for name in (*(f"dev/{device}" for device in _DEVICES), "proc")]
+
+
 def _enter(root: int) -> None:
     """Make `root` the namespace's root, with the host's folders inside and nothing of the host beside it."""
     shown = [(mounts.read_only_tree(path), str(path)[1:]) for path in (*_system_folders(), *_shown_folders())]
+    borrowed = _borrowed()
     mounts.attach(root, -100, "/mnt" if Path("/mnt").is_dir() else "/tmp")
     os.fchdir(root)
-    for tree, path in shown:
+    for tree, path in [*shown, *borrowed]:
         mounts.attach(tree, root, path)
         os.close(tree)
     mounts.set_attributes(root, mounts.ATTR_RDONLY)

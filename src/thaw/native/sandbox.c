@@ -231,7 +231,8 @@ static void surrender_privileges(const struct start *start)
 	for (u32 capability = 0; !failed(SYS2(SYS_PRCTL, PR_CAPBSET_DROP, capability)); capability++)
 		;
 	must(SYS5(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
-	must(SYS2(SYS_SETGROUPS, 0, 0), "setgroups");
+	if (process->uid) /* else there is no other user in this namespace, and the call is not permitted */
+		must(SYS2(SYS_SETGROUPS, 0, 0), "setgroups");
 	must(SYS3(SYS_SETRESGID, process->gid, process->gid, process->gid), "setresgid");
 	must(SYS3(SYS_SETRESUID, process->uid, process->uid, process->uid), "setresuid");
 	if (process->filter_count)

@@ -109,6 +109,7 @@ class Publisher:
         published: Callable[[Configuration], None],
         concurrency: int = 2,
         unzipped_limit: int = UNZIPPED_LIMIT,
+        without_snapshots: str | None = None,
     ) -> None:
         self._catalog = catalog
         self._packages = packages
@@ -121,6 +122,7 @@ class Publisher:
         self._forget = forget
         self._published = published
         self._unzipped_limit = unzipped_limit
+        self._without_snapshots = without_snapshots
         self._turns = asyncio.Semaphore(concurrency)
         self._tasks: dict[asyncio.Task[None], Configuration] = {}
         self._renewed: set[str] = set()
@@ -304,6 +306,9 @@ class Publisher:
             )
 
     async def _settle_version(self, configuration: Configuration) -> None:
+        if self._without_snapshots:
+            await self._set_state(configuration, state="Active", state_reason=self._without_snapshots)
+            return
         try:
             key = await self._take(configuration)
         except Exception as error:

@@ -1,0 +1,130 @@
+"""`thaw serve` by an ordinary user: a real server without root, a real function, and sentences for what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving import Served, served, share_runtimes
+from thaw.cli.process import ServerProcess
+from thaw.environment.rootless import NO_SNAPSHOTS, WARNINGS
+from thaw.runtimes import Runtimes
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.package_index,
+    pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user is made out of root"),
+]
+
+NOBODY = 65534
+BASE = Path(sys.base_prefix)
+RUNTIME = f"python3.{sys.version_info.minor}"
+
+SOURCE = """
+import ctypes, errno, os, socket
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+def attempt(work):
+    try:
+        return work()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+def handler(event, context):
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    with open("/tmp/file", "w") as file:
+        file.write("kept")
+    libc.mount(b"none", b"/tmp", b"tmpfs", 0, None)
+    return {"event": event, "capabilities": [status[name].strip() for name in ("CapPrm", "CapEff", "CapBnd")],
+            "seccomp": status["Seccomp"].strip(), "no_new_privileges": status["NoNewPrivs"].strip(),
+            "mount": errno.errorcode[ctypes.get_errno()], "task": attempt(lambda: open("/var/task/new", "w")),
+            "processes": [name for name in os.listdir("/proc") if name.isdigit()],
+            "home": attempt(lambda: os.listdir("/root")), "null": os.path.exists("/dev/null"),
+            "kill": attempt(lambda: os.kill(1, 9)), "host": socket.gethostname()}
+"""
+
+
+def ordinary(folder: Path) -> Path:
+    """A stand-in for the interpreter: it runs as an ordinary user, who is let into its folder even where that is
+    root's alone."""
+    closed = next((each for each in reversed(BASE.parents) if not each.stat().st_mode & 0o001), None)
+    reveal = ""
+    if closed is not None:
+        kept = folder / "base"
+        kept.mkdir()
+        reveal = (
+            f"mount --bind {BASE} {kept} && mount -t tmpfs -o mode=755 tmpfs {closed} && mkdir -p {BASE} "
+            f"&& mount --bind {kept} {BASE} && "
+        )
+    become = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
+    environment = f"env HOME={folder}/home PATH={BASE}/bin:/usr/bin:/bin"
+    script = f'{reveal}exec {become} {environment} {sys.executable} "$@"'
+    program = folder / "python"
+    program.write_text(f'#!/bin/sh\nexec unshare --mount sh -c {shlex.quote(script)} sh "$@"\n')
+    program.chmod(0o755)
+    (folder / "home").mkdir()
+    os.chown(folder / "home", NOBODY, NOBODY)
+    for each in (folder, *list(folder.parents)[:3]):
+        each.chmod(each.stat().st_mode | 0o011)
+    return program
+
+
+def can_be_ordinary(program: Path) -> str:
+    """Why it cannot be tried here; empty where it can."""
+    code = "from thaw.environment.rootless import enter; enter(); print('entered')"
+    done = subprocess.run([program, "-c", code], capture_output=True, text=True, check=False)
+    return "" if done.stdout == "entered\n" else (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    made = ordinary(tmp_path)
+    if reason := can_be_ordinary(made):
+        pytest.skip(f"no server of an ordinary user can be tried here: {reason}")
+    return made
+
+
+def test_an_ordinary_user_serves_functions(tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / "state"
+    share_runtimes(state)
+    asyncio.run(Runtimes(state, folders=[BASE / "bin"]).find(RUNTIME))
+    for each in (state, *state.iterdir()):
+        os.chown(each, NOBODY, NOBODY, follow_symlinks=False)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with served(state) as running:
+        assert _owner(running.process) == NOBODY
+        server = Served(running.process, state, running.client, RUNTIME)
+        server.create("plain", SOURCE, SnapStart={"ApplyOn": "PublishedVersions"}, Timeout=20)
+        _check(server.call("plain", {"a": 1}).payload)
+        version = server.publish("plain")
+        found = server.client.get_function_configuration(FunctionName="plain", Qualifier=version)
+        assert (found["State"], found["StateReason"]) == ("Active", NO_SNAPSHOTS)
+        assert found["SnapStart"]["OptimizationStatus"] == "Off"
+        reply = server.call("plain", {"a": 1}, version)
+        _check(reply.payload)
+        assert "Restore Duration" not in reply.log
+        said = running.process.log.read_text()
+    assert WARNINGS[0] in said
+    assert "Functions have only their loopback." in said
+
+
+def _owner(process: ServerProcess) -> int:
+    return Path(f"/proc/{process.pid}").stat().st_uid
+
+
+def _check(answer: dict[str, object]) -> None:
+    assert answer["event"] == {"a": 1}
+    assert answer["capabilities"] == ["0" * 16] * 3
+    assert (answer["seccomp"], answer["no_new_privileges"]) == ("2", "1")
+    assert answer["mount"] == "EPERM"
+    assert answer["task"] == "EROFS"
+    assert answer["home"] == "ENOENT"
+    assert answer["null"] is True
+    assert answer["host"] == "thaw"
