@@ -40,9 +40,9 @@ from thaw.cli.figures import quantile, report_values
 from thaw.cli.measuring import wait_active
 
 OUTPUT = jdk.CHECKOUT / "build" / "bench"
-IDLE_S = 5.0
+IDLE_S = 2.0
 CONCURRENCY = 2
-SINGLE_CALLS = 40
+SINGLE_CALLS = 24
 STARTS = 5
 PLAIN, PRIMED = "LambdaHandler", "PrimedLambdaHandler"
 # Name, handler class, SnapStart.

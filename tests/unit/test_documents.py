@@ -71,7 +71,7 @@ def test_commands_targets_and_links_that_are_named_exist(document: Path) -> None
         assert set(re.findall(r"`thaw ([a-z]+)", text)) <= commands()
     links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
     assert not [link for link in links if not (document.parent / link).exists()]
-    known = {f"THAW_{name.upper()}" for name in Settings.model_fields} | {"THAW_RESEED"}
+    known = {f"THAW_{name.upper()}" for name in Settings.model_fields} | {"THAW_RESEED", "THAW_PRIME"}
     assert {name for name in VARIABLE.findall(text) if not name.endswith("_")} <= known
 
 

@@ -68,6 +68,7 @@ def test_an_installation_elsewhere_is_mounted_where_lambda_has_its_own(tmp_path:
     ]
     assert runtime.argv == ("/bin/sh", "/var/runtime/bootstrap", "/var/lang/bin/java", "17")
     assert runtime.variables["JAVA_HOME"] == "/var/lang"
+    assert runtime.label == "java:17.v15"
     assert runtime.version_arn == f"arn:aws:lambda:eu-west-1::runtime:{runtime.digest}"
 
 

@@ -61,7 +61,8 @@ class Runtime:
         """The name in INIT_START and RESTORE_START lines, as "python:3.13.v2" (on Lambda v counts the patches)."""
         match = _NAME.fullmatch(self.name)
         language, release = match.groups() if match else (self.name, "")
-        patch = self.version.removeprefix(release).strip(".").split(".")[0]
+        # Java's second number is always 0 (JEP 322): 17.0.15 is the fifteenth update.
+        patch = self.version.removeprefix(release).strip(".").removeprefix("0.").split(".")[0]
         return f"{language}:{release}.v{patch or 0}"
 
     def adapted(self, circumstances: Circumstances) -> Runtime:
