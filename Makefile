@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-java soak lint format native setup clean
+.PHONY: help demo test bench bench-java bench-lint soak lint format native setup clean
 
 help: ## Show these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ bench: setup ## Measure (minutes); records go to build/bench/<suite>.json
 
 bench-java: setup ## Measure Spring Boot at 100 calls a second (BENCH_ARGS="--minutes 2"; 30 minutes in full)
 	@$(BIN)/python tests/performance/java_bench.py $(BENCH_ARGS)
+
+bench-lint: setup ## Precision and recall of thaw lint on public handlers (CORPUS=folder)
+	@$(BIN)/python tests/performance/lint_bench.py "$(CORPUS)"
 
 soak: setup ## Run for hours (SOAK_MINUTES, default 120) and look for leaks
 	@SOAK_MINUTES=$${SOAK_MINUTES:-120} $(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS) tests/performance

@@ -67,6 +67,7 @@ FOUND = {
     ),
     "the platform's credentials": ("import os\nTOKEN = os.environ['AWS_SESSION_TOKEN']", (2, "TS131")),
     "a connection": ("import psycopg2\nc = psycopg2.connect('x')\ncursor = c.cursor()", (2, "TS141")),
+    "a connection by a copied package": ("from vendor import pymysql\nc = pymysql.connect('x')", (2, "TS141")),
     "a connected socket": ("import socket\ns = socket.socket()\ns.connect(('db', 1))", (3, "TS141")),
     "a temporary file": ("import tempfile\nfd, path = tempfile.mkstemp()", (2, "TS151")),
     "a thread that nobody holds": ("from threading import Thread\nThread(target=print).start()", (2, "TS161")),

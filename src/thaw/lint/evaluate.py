@@ -8,7 +8,7 @@ from typing import Protocol
 
 from thaw.lint import rules
 from thaw.lint.module import Module
-from thaw.lint.scope import Function, written
+from thaw.lint.scope import Function, without_vendor, written
 from thaw.lint.values import Source, Spot, Value, union
 
 # Deeper chains of calls are rare, and each level costs.
@@ -134,6 +134,8 @@ class Evaluator:
 
     def _call(self, node: ast.Call) -> Value:
         full = self._module.imports.full_name(node.func)
+        if (bare := without_vendor(full)) in rules.NAMES:
+            full = bare
         arguments = [self.value(one) for one in node.args]
         named = {one.arg or "**": self.value(one.value) for one in node.keywords}
         if full in rules.SEEDS and not _is_constant(node):

@@ -199,6 +199,8 @@ STARTS: dict[tuple[str, str], str] = {
 """(what made the object, its method): from this call on the object is what the rule is about."""
 
 KINDS = frozenset(kind for kind, _ in STARTS)
+NAMES = KINDS | GENERATORS | SEEDS | SHUFFLES | CALLS.keys() | WITHOUT_ARGUMENTS.keys()
+"""Everything that a rule knows by its full name."""
 
 ENDS = frozenset(
     [

@@ -61,6 +61,15 @@ class Imports:
         return synonym(".".join([self.names[node.id], *reversed(parts)]))
 
 
+# Folders into which people copy packages.
+_VENDORED = ("vendor.", "vendored.", "_vendor.", "third_party.", "libs.", "lib.")
+
+
+def without_vendor(name: str) -> str:
+    """`vendor.pymysql.connect` is "pymysql.connect"."""
+    return next((name[len(folder) :] for folder in _VENDORED if name.startswith(folder)), name)
+
+
 def synonym(name: str) -> str:
     """The name under which the rules know it."""
     for other, known in _SYNONYMS.items():
