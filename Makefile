@@ -31,7 +31,7 @@ bench-lint: setup ## Precision and recall of thaw lint on public handlers (CORPU
 	@$(BIN)/python tests/performance/lint_bench.py "$(CORPUS)"
 
 soak: setup ## Run for hours (SOAK_MINUTES, default 120) and look for leaks
-	@SOAK_MINUTES=$${SOAK_MINUTES:-120} $(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS) tests/performance
+	@SOAK_MINUTES=$${SOAK_MINUTES:-120} $(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS) tests/performance tests/java
 
 lint: setup ## Check style, types and the direction of imports (all of them, even if one fails)
 	@status=0; \

@@ -169,7 +169,15 @@ PER_PROCESS = {"Object.hashCode", "Set.of order", "HashMap order"}
 
 
 def test_no_two_clones_draw_the_same(server: Served) -> None:
-    replies = clones(server, create(server, "Unique", "unique"), count=12)
+    check_differences(clones(server, create(server, "Unique", "unique"), count=12))
+
+
+@pytest.mark.soak
+def test_no_two_of_a_thousand_clones_draw_the_same(server: Served) -> None:
+    check_differences(clones(server, create(server, "Unique", "unique-thousand"), count=1000))
+
+
+def check_differences(replies: list[Reply]) -> None:
     assert all(reply.error is None for reply in replies), replies[0].payload
     for source in replies[0].payload.keys() - PER_PROCESS:
         drawn = [reply.payload[source] for reply in replies]
