@@ -142,13 +142,20 @@ class Server:
 
     def _join(self, pool: SandboxPool) -> None:
         """Makes publish and invoke; each knows the other's work only as a function that it may call."""
-        settings = self.settings
-        logs = settings.state_dir / "logs"
-        store = self.store
-        folders = CodeFolders(settings.state_dir / "code", store.objects.get)
+        state, get = self.settings.state_dir, self.store.objects.get
+        folders, layers = CodeFolders(state / "code", get), LayerFolders(state / "layers", get)
         folders.prepare()
-        layers = LayerFolders(settings.state_dir / "layers", store.objects.get)
         layers.prepare()
+        preparation = self._preparation(folders, layers)
+        self._join_invoke(preparation, pool)
+        self._join_publish(preparation, pool, folders, layers)
+
+    @property
+    def _logs(self) -> Path:
+        return self.settings.state_dir / "logs"
+
+    def _preparation(self, folders: CodeFolders, layers: LayerFolders) -> Preparation:
+        settings = self.settings
         runtimes = Runtimes(
             settings.state_dir,
             region=settings.region,
@@ -156,20 +163,23 @@ class Server:
             maven_repository_url=settings.maven_repository_url,
             progress=logger.info,
         )
-        preparation = Preparation(
+        return Preparation(
             folders, layers, runtimes, region=settings.region, account_id=settings.account_id, reseed=settings.reseed
         )
+
+    def _join_invoke(self, preparation: Preparation, pool: SandboxPool) -> None:
+        settings = self.settings
         launching = Launching(
             preparation,
             pool,
-            logs,
+            self._logs,
             init_limit_s=settings.init_limit_s,
             provisioned_limit_s=settings.snapshot_init_limit_s,
         )
         self._restoring = Restoring(
             preparation,
             pool,
-            store.snapshots,
+            self.store.snapshots,
             resident_limit=resident_limit(),
             restore_limit_s=settings.restore_limit_s,
             forks_ahead=settings.fork_ahead,
@@ -190,6 +200,11 @@ class Server:
             self.invoker,
             EventProcessing(self.catalog, self.invoker.invoke, retry_s=settings.event_retry_s, awaken=self._awaken),
         )
+
+    def _join_publish(
+        self, preparation: Preparation, pool: SandboxPool, folders: CodeFolders, layers: LayerFolders
+    ) -> None:
+        store, restoring, settings = self.store, self._restoring, self.settings
         limits = TakingLimits(init_s=settings.snapshot_init_limit_s)
         self.publisher = Publisher(
             catalog=self.catalog,
@@ -198,12 +213,12 @@ class Server:
             layers=layers,
             preparation=preparation,
             snapshotting=Snapshotting(
-                preparation, pool, store.snapshots, logs, limits, self._restoring.rehearse, self._restoring.keep
+                preparation, pool, store.snapshots, self._logs, limits, restoring.rehearse, restoring.keep
             ),
             snapshots=store.snapshots,
             retire=self.invoker.assignment.retire,
-            forget=self._restoring.forget,
-            published=self._restoring.prepare,
+            forget=restoring.forget,
+            published=restoring.prepare,
             without_snapshots=NO_SNAPSHOTS if is_rootless() else None,
         )
         self._idleness = Idleness(self.catalog, self.publisher, preparation, idle_s=settings.snapshot_idle_s)
@@ -222,7 +237,7 @@ class Server:
             self.calling,
             layers=self.publisher,
             provisioning=self._provisioner,
-            logs=LogReader(self.settings.state_dir / "logs"),
+            logs=LogReader(self._logs),
             metrics=self.metrics,
         )
         front = _Front(
