@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,8 +74,6 @@ def ordinary(folder: Path) -> Path:
     program.chmod(0o755)
     (folder / "home").mkdir()
     os.chown(folder / "home", NOBODY, NOBODY)
-    for each in (folder, *list(folder.parents)[:3]):
-        each.chmod(each.stat().st_mode | 0o011)
     return program
 
 
@@ -84,15 +85,24 @@ def can_be_ordinary(program: Path) -> str:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Path:
-    made = ordinary(tmp_path)
+def folder() -> Iterator[Path]:
+    """A folder that everybody may enter, which those of pytest are not."""
+    made = Path(tempfile.mkdtemp(prefix="thaw-rootless-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def program(folder: Path) -> Path:
+    made = ordinary(folder)
     if reason := can_be_ordinary(made):
         pytest.skip(f"no server of an ordinary user can be tried here: {reason}")
     return made
 
 
-def test_an_ordinary_user_serves_functions(tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = tmp_path / "state"
+def test_an_ordinary_user_serves_functions(folder: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = folder / "state"
     share_runtimes(state)
     asyncio.run(Runtimes(state, folders=[BASE / "bin"]).find(RUNTIME))
     for each in (state, *state.iterdir()):
@@ -128,3 +138,38 @@ def _check(answer: dict[str, object]) -> None:
     assert answer["home"] == "ENOENT"
     assert answer["null"] is True
     assert answer["host"] == "thaw"
+
+
+def test_doctor_says_what_is_missing_and_what_that_costs(program: Path) -> None:
+    command = [program, "-m", "thaw.cli", "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = " ".join(done.stdout.split())
+    for sentence in (
+        "less root This is an ordinary user: functions run in a user namespace, with what follows less.",
+        "ok namespaces Functions get a file tree and namespaces of their own, in a user namespace.",
+        "less control groups Without root functions have no limits of memory and processor time, and are not stopped "
+        "between calls.",
+        "less network Without root functions have their loopback only.",
+        "less snapshots Without root versions have no snapshots: each of their environments starts afresh and takes "
+        "its Init's time.",
+    ):
+        assert sentence in said
+
+
+def test_where_user_namespaces_are_not_permitted_the_server_says_so(folder: Path, program: Path) -> None:
+    """A namespace in which the limit of user namespaces is none stands for a machine that permits none."""
+    code = (
+        "import ctypes; libc = ctypes.CDLL(None); assert libc.unshare(0x10000000) == 0\n"
+        "open('/proc/sys/user/max_user_namespaces', 'w').write('0')\n"
+        "from thaw.cli import main\n"
+        "import sys; sys.argv = ['thaw', 'serve', '--port', '0', '--state-dir', sys.argv[1]]; main()"
+    )
+    state = folder / "home" / "state"
+    done = subprocess.run([program, "-c", code, str(state)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        "thaw: Thaw was started by an ordinary user, and this machine permits no user namespaces (No space left on "
+        "device): start it as root, or permit them (user.max_user_namespaces, kernel.unprivileged_userns_clone, "
+        "AppArmor)."
+    )

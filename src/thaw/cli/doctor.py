@@ -65,6 +65,10 @@ def examine() -> Iterator[Finding]:
         yield groups()
         yield namespaces()
         yield network()
+        yield clocks()
+    else:
+        yield user_namespace()
+        yield from WITHOUT_ROOT
     yield tools()
 
 
@@ -81,7 +85,9 @@ def root() -> Finding:
     """Whether sandboxes can be made at all."""
     if os.geteuid() == 0:
         return Finding("root", "ok", "This is root, so everything is on.")
-    return Finding("root", "missing", "This is not root, so sandboxes cannot be made: start Thaw with sudo.")
+    return Finding(
+        "root", "less", "This is an ordinary user: functions run in a user namespace, with what follows less."
+    )
 
 
 def native() -> Finding:
@@ -129,6 +135,59 @@ def namespaces() -> Finding:
     except SandboxError as error:
         return Finding("namespaces", "missing", str(error))
     return Finding("namespaces", "ok", "Functions get a file tree and namespaces of their own.")
+
+
+# What an ordinary user cannot have, and what that costs.
+WITHOUT_ROOT = (
+    Finding(
+        "control groups",
+        "less",
+        "Without root functions have no limits of memory and processor time, and are not stopped between calls.",
+    ),
+    Finding("network", "less", "Without root functions have their loopback only."),
+    Finding(
+        "snapshots",
+        "less",
+        "Without root versions have no snapshots: each of their environments starts afresh and takes its Init's time.",
+    ),
+)
+
+
+def user_namespace() -> Finding:
+    """Whether an ordinary user's functions can run here; tried out in a process of its own, which then ends."""
+    from thaw.environment.rootless import enter
+    from thaw.environment.template import build_template
+    from thaw.errors import ThawError
+
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = ""
+        try:
+            enter()
+            build_template()
+        except ThawError as error:
+            said = str(error)
+        os.write(writer, said.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    if said:
+        return Finding("namespaces", "missing", said)
+    return Finding("namespaces", "ok", "Functions get a file tree and namespaces of their own, in a user namespace.")
+
+
+def clocks() -> Finding:
+    """Time namespaces, for snapshots of other machines."""
+    if Path("/proc/self/ns/time").exists():
+        return Finding("clocks", "ok", "Snapshots from machines that were up for longer keep their clocks.")
+    return Finding(
+        "clocks",
+        "less",
+        "This kernel has no time namespaces, so snapshots of machines that were up for longer are refused here.",
+    )
 
 
 def network() -> Finding:
