@@ -303,8 +303,7 @@ CDK = """
       "Properties": {
         "Code": {"S3Bucket": {"Fn::Sub": "cdk-assets-${AWS::AccountId}-${AWS::Region}"}, "S3Key": "0b1c.zip"},
         "Handler": "app.handler", "Role": {"Fn::GetAtt": ["Role1ABCC5F0", "Arn"]}, "Runtime": "python3.13"
-      },
-      "Metadata": {"aws:cdk:path": "S/Fn/Resource", "aws:asset:path": "src", "aws:asset:property": "Code"}
+      }
     },
     "Role1ABCC5F0": {"Type": "AWS::IAM::Role"},
     "CDKMetadata": {"Type": "AWS::CDK::Metadata", "Condition": "CDKMetadataAvailable"}
@@ -316,7 +315,11 @@ CDK = """
 
 
 def test_what_the_cdk_synthesizes(write, tmp_path):
-    template = loaded(write(CDK))
+    path = write(CDK).rename(tmp_path / "S.template.json")
+    source = {"path": "src", "packaging": "zip"}
+    files = {"0b1c": {"source": source, "destinations": {"here": {"objectKey": "0b1c.zip"}}}}
+    (tmp_path / "S.assets.json").write_text(json.dumps({"version": "55.0.0", "files": files}))
+    template = loaded(path)
     function = next(one for one in template.resources if one.kind == "AWS::Lambda::Function")
     assert template.codes[function.properties["Code"]["S3Key"]].path == tmp_path / "src"
 

@@ -286,6 +286,45 @@ def test_a_template_with_a_function_url_only(tmp_path: Any) -> None:
     assert event["routeKey"] == "$default"
 
 
+SPELLED = """
+Resources:
+  Echo: {Type: AWS::Lambda::Function, Properties: {Handler: app.handler, Runtime: python3.13, Code: app.py}}
+  Http: {Type: AWS::ApiGatewayV2::Api, Properties: {Name: h, ProtocolType: HTTP}}
+  Calls:
+    Type: AWS::ApiGatewayV2::Integration
+    Properties:
+      {ApiId: !Ref Http, IntegrationType: AWS_PROXY, IntegrationUri: !GetAtt Echo.Arn, PayloadFormatVersion: '2.0'}
+  Route:
+    Type: AWS::ApiGatewayV2::Route
+    Properties: {ApiId: !Ref Http, RouteKey: 'GET /x/{id}', Target: !Join ['', [integrations/, !Ref Calls]]}
+  Rest: {Type: AWS::ApiGateway::RestApi, Properties: {Name: r}}
+  Items: {Type: AWS::ApiGateway::Resource, Properties: {RestApiId: !Ref Rest, ParentId: !GetAtt Rest.Root, PathPart: i}}
+  Item: {Type: AWS::ApiGateway::Resource, Properties: {RestApiId: !Ref Rest, ParentId: !Ref Items, PathPart: '{id}'}}
+  Get:
+    Type: AWS::ApiGateway::Method
+    Properties:
+      RestApiId: !Ref Rest
+      ResourceId: !Ref Item
+      HttpMethod: GET
+      Integration:
+        Type: AWS_PROXY
+        Uri: !Sub 'arn:aws:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${Echo.Arn}/invocations'
+  Root:
+    Type: AWS::ApiGateway::Method
+    Properties: {RestApiId: !Ref Rest, ResourceId: !GetAtt Rest.Root, HttpMethod: POST, Integration: {Type: HTTP}}
+"""
+
+
+def test_apis_that_are_spelled_out_in_resources(tmp_path: Any) -> None:
+    found = routes(tmp_path, SPELLED)
+    assert [(route.key, route.payload, route.function_arn) for route in found if route.function_arn] == [
+        ("GET /x/{id}", "2.0", ARN),
+        ("GET /i/{id}", "1.0", ARN),
+    ]
+    (other,) = [route for route in found if route.unsupported]
+    assert other.unsupported == "POST / leads to an integration of type http, which is not served here."
+
+
 def test_a_template_without_an_api(tmp_path: Any) -> None:
     with pytest.raises(TemplateError) as refused:
         routes(tmp_path, TEMPLATE[: TEMPLATE.index("      Events:")])

@@ -35,7 +35,9 @@ Overrides = Annotated[
 
 def deploy(
     template: Annotated[Path, typer.Argument(help="A SAM or CloudFormation template")] = Path("template.yaml"),
-    stack_name: Annotated[str | None, typer.Option(help="Name of the stack [the template's folder]")] = None,
+    stack_name: Annotated[
+        str | None, typer.Option(help="Name of the stack; without it, that of the template's folder")
+    ] = None,
     endpoint_url: Annotated[
         str | None, typer.Option(help=f"The server [AWS_ENDPOINT_URL_LAMBDA, AWS_ENDPOINT_URL, {DEFAULT_URL}]")
     ] = None,

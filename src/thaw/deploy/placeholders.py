@@ -45,7 +45,7 @@ _REF_IS_ARN = frozenset(
     )
 )
 _APIS = frozenset(("AWS::ApiGateway::RestApi", "AWS::ApiGatewayV2::Api"))
-_OF_APIS = frozenset(("AWS::ApiGateway::Deployment", "AWS::ApiGateway::Stage", "AWS::ApiGatewayV2::Stage"))
+_OF_APIS = ("AWS::ApiGateway::", "AWS::ApiGatewayV2::")
 
 
 class PlaceholderAttributes(Mapping[str, Any]):
@@ -112,7 +112,7 @@ def sentence(logical_id: str, kind: str, attributes: Attributes) -> str:
         )
     if kind == "AWS::CDK::Metadata":
         return f"{logical_id} ({kind}) is left out: it only counts who uses the CDK."
-    if kind in _OF_APIS:
+    if kind.startswith(_OF_APIS):
         return f"{logical_id} ({kind}) is left out with its API."
     if kind == "AWS::Lambda::EventSourceMapping":
         return f"{logical_id} ({kind}) is left out: this server polls no event sources, so call the function yourself."

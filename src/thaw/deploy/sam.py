@@ -37,18 +37,40 @@ def uses_sam(document: Mapping[str, Any]) -> bool:
     return TRANSFORM in names
 
 
-def collect_code(document: dict[str, Any], folder: Path, resolver: Resolver) -> dict[str, Code]:
-    """Replaces every path of code in the document; returns the codes by digest. `folder` is the template's."""
+def collect_code(document: dict[str, Any], path: Path, resolver: Resolver) -> dict[str, Code]:
+    """Replaces every path of code in the document; returns the codes by digest. `path` is the template's."""
     codes: dict[str, Code] = {}
+    assets = _assets(path)
     for properties, name, where, is_sam in _places(document):
-        value = resolver.resolve(properties[name], where) if isinstance(properties[name], dict) else properties[name]
-        path = local_path(value)
-        if path is None:
+        place = _path_of(properties[name], where, resolver, assets)
+        if place is None:
             continue
-        code = code_at((folder / path).resolve(), where)
+        code = code_at((path.parent / place).resolve(), where)
         codes[code.digest] = code
         properties[name] = f"s3://{BUCKET}/{code.digest}" if is_sam else {"S3Bucket": BUCKET, "S3Key": code.digest}
     return codes
+
+
+def _path_of(value: Any, where: str, resolver: Resolver, assets: Mapping[str, str]) -> str | None:
+    """The path that a property names, itself, through a parameter, or by the key of an asset; None for all else."""
+    if isinstance(value, dict) and isinstance(value.get("S3Key"), str):
+        return assets.get(value["S3Key"])
+    is_function = isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith(("Ref", "Fn::"))
+    return local_path(resolver.resolve(value, where) if is_function else value)
+
+
+def _assets(path: Path) -> dict[str, str]:
+    """What the CDK puts beside Stack.template.json: folders by the key in S3 to which it would upload them."""
+    file = path.with_name(path.name.removesuffix(".template.json") + ".assets.json")
+    if file == path or not file.is_file():
+        return {}
+    files: Mapping[str, Any] = read_document(file, template=False).get("files") or {}
+    return {
+        destination["objectKey"]: one["source"]["path"]
+        for one in files.values()
+        for destination in one["destinations"].values()
+        if "path" in one["source"]
+    }
 
 
 def _places(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str, bool]]:
@@ -57,7 +79,6 @@ def _places(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str
         kind = resource["Type"]
         name = _CODE.get(kind)
         properties = resource.get("Properties", {})
-        _put_asset(resource, properties)
         if name is not None and properties.get(name) is not None:
             yield properties, name, f"{logical_id}.{name}", kind.startswith("AWS::Serverless::")
     sections: Any = document.get("Globals") or {}
@@ -91,14 +112,6 @@ def translated(document: dict[str, Any], folder: Path, values: Mapping[str, Any]
         metrics.publish()  # to nobody; it warns otherwise
     found: dict[str, Any] = undo_mark_unicode_str_in_template(made)
     return found
-
-
-def _put_asset(resource: Mapping[str, Any], properties: dict[str, Any]) -> None:
-    """The CDK names places in S3 that are empty so far, and in Metadata the folder that is to be put there."""
-    metadata: Mapping[str, Any] = resource.get("Metadata") or {}
-    path, name = metadata.get("aws:asset:path"), metadata.get("aws:asset:property")
-    if path is not None and name in properties and not metadata.get("aws:asset:dockerfile-path"):
-        properties[name] = str(path)
 
 
 class _AnyPolicy(dict[str, str]):

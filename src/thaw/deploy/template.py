@@ -65,7 +65,7 @@ def load(path: Path, *, stack: str, place: Place, overrides: Mapping[str, str] |
     document = read_document(path)
     values = parameter_values(document, overrides or {}) | _pseudo(stack, place)
     folder = path.parent
-    codes = sam.collect_code(document, folder, Resolver(document, values, {}))
+    codes = sam.collect_code(document, path, Resolver(document, values, {}))
     if sam.uses_sam(document):
         document = sam.translated(document, folder, values, place.region)
     else:

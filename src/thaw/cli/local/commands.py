@@ -33,10 +33,10 @@ EnvVars = Annotated[
 
 @application.command("invoke")
 def invoke(
-    function: Annotated[str | None, typer.Argument(help="Logical id of the function [the only one]")] = None,
+    function: Annotated[str | None, typer.Argument(help="Logical id of the function; without it, the only one")] = None,
     template: TemplateFile = Path("template.yaml"),
     event: Annotated[
-        str | None, typer.Option("--event", "-e", help="JSON file with the event, - for standard input [{}]")
+        str | None, typer.Option("--event", "-e", help="JSON file with the event, - for standard input; without it, {}")
     ] = None,
     snapstart: SnapStart = False,
     env_vars: EnvVars = None,

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
+from thaw.cli.local.resource_routes import http_routes, rest_routes
 from thaw.deploy.intrinsics import Attributes
 from thaw.deploy.template import Declared, Template
 from thaw.errors import TemplateError
@@ -23,6 +24,8 @@ _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
 _EVERY_METHOD = "x-amazon-apigateway-any-method"
 _INTEGRATION = "x-amazon-apigateway-integration"
 _FUNCTION = re.compile(r":lambda:path/2015-03-31/functions/(.+)/invocations")
+# HTTP APIs take a function's ARN itself, too.
+_LAMBDA = re.compile(r"(arn:aws[a-z-]*:lambda:.+)")
 _SEGMENT = re.compile(r"\{([^}+]+)(\+?)\}")
 
 
@@ -126,6 +129,9 @@ def _of_api(template: Template, attributes: Mapping[str, Attributes], one: Decla
         binary_types=tuple(str(kind).replace("~1", "/") for kind in types),
         cors=_cors(properties.get("CorsConfiguration") or body.get("x-amazon-apigateway-cors")),
     )
+    spelled = rest_routes if api.is_rest else http_routes
+    for method, path, integration in spelled(template, attributes, one):
+        yield _route(api, method, path, integration)
     for path, methods in (body.get("paths") or {}).items():
         for name, operation in methods.items():
             method = ANY if name == _EVERY_METHOD else name.upper()
@@ -139,6 +145,8 @@ def _route(api: Api, method: str, path: str, integration: Mapping[str, Any]) -> 
     if kind == "mock":
         return Route(api, method, path, payload, None, headers=_mocked(integration))
     found = _FUNCTION.search(str(integration.get("uri", "")))
+    if found is None:
+        found = _LAMBDA.fullmatch(str(integration.get("uri", "")))
     if kind != "aws_proxy" or found is None:
         said = f"{method} {path} leads to an integration of type {kind or 'none'}, which is not served here."
         return Route(api, method, path, payload, None, unsupported=said)
