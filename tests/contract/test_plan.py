@@ -21,7 +21,7 @@ FIELDS = {
         "magic", "version", "header_size", "size", "descriptor_base", "special_count", "special", "thread_address",
         "thread_count", "tid_address", "parameters_address", "extent_address", "extent_count", "lazy_address",
         "lazy_count", "build", "settle", "enter", "surrender", "share", "relative_address", "relative_count",
-        "go_between", "reserved",
+        "go_between", "reserved", "kept_address", "kept_count",
     ),
     "step": ("number", "flags", "loads", "label", "result", "args"),
     "thread": ("tid", "reserved", "frame", "program"),

@@ -111,6 +111,9 @@ FOUND: dict[str, Any] = {
     "process_pool": [True, True, True, [True, True], [0, 0]],
     "child_threads": [["a", "b", "sleeper"], True, "WORD", True, 0, 0],
     "shared_between": ["firstabc", "tsrif", "niaga", 42, "againdef", "ghi", "childnal", 21, False, -15],
+    "forked_memory": [
+        {"1": 0xEE, "2": 0, "3": 0}, {"0": 0xCC, "1": 0}, False, {"4": 0xDD}, {"2": 0xBB}, True,
+    ],
     "process_groups": [True, True, True, True, True, True, [15, 15]],
     "child_resources": [[10], "0o27", [99, 1000], "EAGAIN", [[True, 1]], ["USR1"], 12, True, "renamed", "sealed"],
 }  # fmt: skip

@@ -222,10 +222,11 @@ class Restoring:
     ) -> Observed | None:
         """Restores a snapshot once, up to the wait for an invocation; which pages this touched and wrote.
 
-        None where this machine cannot tell, or where the restore fails: then it fails for calls, too, who are told why.
+        None of a process tree, whose pages are never late, where this machine cannot tell, or where the restore fails:
+        then it fails for calls, too, who are told why.
         """
         page_faults = await self._page_faults.current()
-        if page_faults is None:
+        if page_faults is None or facts.get("relatives"):
             return None
         try:
             resident = await Resident.rehearse(

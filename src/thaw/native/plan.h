@@ -132,6 +132,8 @@ struct plan_header {
 	u64 relative_count;
 	i32 go_between; /* a number that no process of the tree has: for parents that end before their children begin */
 	u32 reserved;
+	u64 kept_address; /* struct range[], ascending: memory of the first process that a relative, born by fork, keeps */
+	u64 kept_count;
 };
 
 #endif

@@ -121,7 +121,7 @@ void move_special(u64 from_vdso, u64 to_vdso)
 	}
 }
 
-void empty_address_space(void)
+static void empty_address_space(void)
 {
 	must(SYS2(SYS_MUNMAP, PAGE, RESTORER_ADDRESS - PAGE), "munmap");
 	must(SYS2(SYS_MUNMAP, RESERVED_END, ADDRESS_END - RESERVED_END), "munmap");
@@ -497,7 +497,7 @@ static void clone_function(const struct message *message)
 	for (u32 i = 0; i < expected; i++)
 		keep(message->descriptors[i], KEPT_SANDBOX + i);
 	take_parameters(process);
-	if (!settled || (missing && !(process->flags & CLONE_IS_LAZY)))
+	if (!settled || (missing && (!(process->flags & CLONE_IS_LAZY) || plan->relative_count)))
 		refuse("a clone of a template that is not filled", -EAGAIN);
 	else
 		fork_clone(process);

@@ -11,7 +11,6 @@ extern struct plan_header *plan;
 void execute(const struct program *program);
 /* Moves the kernel's mappings by the distance between two addresses of the vDSO. */
 void move_special(u64 from_vdso, u64 to_vdso);
-void empty_address_space(void);
 /* Reads a part of the image, which is one of this extent's, to where it belongs. */
 void read_image(const struct extent *extent, const struct portion *part);
 /* Ends a clone that cannot become the function, and tells the server why. */

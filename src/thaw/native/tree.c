@@ -107,6 +107,33 @@ static void forget_its_signal(const struct relative *relative)
 
 /* ---- a process that lives ---- */
 
+static void unmap(u64 start, u64 end)
+{
+	if (start < end)
+		need(SYS2(SYS_MUNMAP, start, end - start), "munmap");
+}
+
+static u64 lesser(u64 a, u64 b)
+{
+	return a < b ? a : b;
+}
+
+/* Everything but our own and what is kept. */
+static void unmap_others(void)
+{
+	const struct range *range = (const struct range *)plan->kept_address;
+	u64 start = PAGE;
+
+	for (u64 i = 0; i <= plan->kept_count; i++) {
+		u64 end = i < plan->kept_count ? range[i].address : ADDRESS_END;
+
+		unmap(start, lesser(end, RESTORER_ADDRESS));
+		unmap(start > RESERVED_END ? start : RESERVED_END, end);
+		if (i < plan->kept_count)
+			start = range[i].address + range[i].size;
+	}
+}
+
 /* From the address space that it was born with, which is the first process's, to its own plan. */
 static void take_plan(struct relative own)
 {
@@ -115,13 +142,13 @@ static void take_plan(struct relative own)
 	const struct extent *extent;
 
 	move_special(plan->special[plan->special_count - 1].address, WAITING_ADDRESS);
-	empty_address_space();
 	need(SYS5(SYS_MREMAP, own.plan, own.size, own.size, MREMAP_MAYMOVE | MREMAP_FIXED, STAGING_ADDRESS), "mremap of a plan");
 	SYS2(SYS_MUNMAP, PLAN_ADDRESS, old_size);
 	need(SYS5(SYS_MREMAP, STAGING_ADDRESS, own.size, own.size, MREMAP_MAYMOVE | MREMAP_FIXED, PLAN_ADDRESS),
 	     "mremap of a plan");
 	if (plan->magic != PLAN_MAGIC || plan->version != PLAN_VERSION || plan->header_size != sizeof *plan || plan->size > own.size)
 		give_up("the plan of a child process, which is damaged", -EINVAL);
+	unmap_others();
 	given.pid = own.pid;
 	*(struct parameters *)plan->parameters_address = given;
 	execute(&plan->build);

@@ -126,6 +126,7 @@ class _Freezer:
         content = first.content(image_base)
         if len(self._tree.members) > 1:
             content.share, content.go_between = share, go_between(self._tree)
+            content.lazy = ()  # children are born with this memory, so it has to be there
             content.relatives = self._relatives(image_base)
         facts = self._facts()
         facts["clone_offset"] = image_base
@@ -150,10 +151,10 @@ class _Freezer:
         for member, each in zip(self._living(), self._plans, strict=True):
             with self._named(member):
                 if member is self._tree.root:
-                    each.plan_memory(self._image, self._clone_image, nameless, inherited=False)
+                    each.plan_memory(self._image, self._clone_image, nameless)
                 else:
                     each.plan_folder(each.enter)
-                    each.plan_memory(self._clone_image, self._clone_image, nameless, inherited=True)
+                    each.plan_memory(self._clone_image, self._clone_image, nameless, self._plans[0])
 
     def _relatives(self, image_base: int) -> list[Relative]:
         plans = {each.process.pid: each for each in self._plans}

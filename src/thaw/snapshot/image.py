@@ -22,11 +22,13 @@ class Extent:
     offset: int
 
 
-def _filled_runs(data: bytes) -> Iterator[tuple[int, int]]:
-    """Runs (offset, size) of pages that are not all zero; the last page may be short."""
+def _filled_runs(data: bytes, other: bytes | None = None) -> Iterator[tuple[int, int]]:
+    """Runs (offset, size) of pages that are not all zero, or that differ from those of `other`; the last page may be
+    short."""
     start: int | None = None
     for offset in range(0, len(data), PAGE):
-        filled = data[offset : offset + PAGE] != _ZERO_PAGE
+        there = _ZERO_PAGE if other is None else other[offset : offset + PAGE]
+        filled = data[offset : offset + PAGE] != there
         if filled and start is None:
             start = offset
         elif not filled and start is not None:
@@ -59,12 +61,22 @@ class ImageWriter:
             self._append(os.pread(other._descriptor, min(_BATCH, other.size - offset), offset))
         return base
 
-    def store(self, address: int, size: int, read: Callable[[int, int], bytes]) -> list[Extent]:
-        """Copy what `read(size, address)` gives for a range; where each piece went."""
+    def store(
+        self,
+        address: int,
+        size: int,
+        read: Callable[[int, int], bytes],
+        there: Callable[[int, int], bytes] | None = None,
+    ) -> list[Extent]:
+        """Copy what `read(size, address)` gives for a range; where each piece went.
+
+        Left out is what is there already: zeros, or what `there` gives.
+        """
         extents: list[Extent] = []
         for base in range(address, address + size, _BATCH):
             data = read(min(_BATCH, address + size - base), base)
-            for offset, length in _filled_runs(data):
+            other = None if there is None else there(len(data), base)
+            for offset, length in _filled_runs(data, other):
                 position = self._append(data[offset : offset + length])
                 last = extents[-1] if extents else None
                 if last and last.address + last.size == base + offset and last.offset + last.size == position:

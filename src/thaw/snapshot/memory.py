@@ -10,6 +10,7 @@ from typing import Final
 
 from thaw.errors import NotFreezable
 from thaw.snapshot.image import Extent, ImageWriter
+from thaw.snapshot.inheritance import Inheritance
 from thaw.snapshot.layout import worthwhile
 from thaw.snapshot.plan import ADDRESS_END, RESERVED, Kept, PlanWriter, Program
 from thaw.snapshot.process import PAGE, Mapping, Status, present_pages
@@ -58,6 +59,10 @@ class MemoryPlanner:
     settle: Program
     enter: Program
     nameless: NamelessFiles
+    inheritance: Inheritance | None = None
+    """Where the process is born with another's memory: that."""
+    inherited: list[tuple[int, int]] = field(default_factory=list)
+    """Address and size of what it keeps of it, ascending."""
     extents: list[Extent] = field(default_factory=list)
     """Contents of the template's memory."""
     lazy: list[tuple[int, int]] = field(default_factory=list)
@@ -77,8 +82,19 @@ class MemoryPlanner:
         """
         for mapping in merged(mapping for mapping in mappings if not mapping.special):
             _refuse_impossible(mapping)
-            self._plan_mapping(mapping)
+            for rest in self._without_inherited(mapping):
+                self._plan_mapping(rest)
         self._close_file()
+
+    def _without_inherited(self, mapping: Mapping) -> Iterator[Mapping]:
+        """What of a mapping is not there when the process is born; the rest is kept."""
+        part = None if self.inheritance is None else self.inheritance.part(mapping)
+        if part is None or self.inheritance is None:
+            yield mapping
+            return
+        self._keep(part, self.inheritance)
+        if part.end < mapping.end:
+            yield replace(mapping, start=part.end)
 
     def _plan_mapping(self, mapping: Mapping) -> None:
         if mapping.shared and (mapping.deleted or mapping.path.startswith("/memfd:")):
@@ -88,6 +104,18 @@ class MemoryPlanner:
         else:
             late = mapping.path.startswith("/tmp/") or "dc" in mapping.flags
             self._plan_file(mapping, self.enter if late else self.build)
+
+    def _keep(self, mapping: Mapping, inheritance: Inheritance) -> None:
+        """It is there; what differs is read over it."""
+        extents: list[Extent] = []
+        for first, count in inheritance.pages(self.process.pid, mapping):
+            address, size = mapping.start + first * PAGE, count * PAGE
+            extents += self.image.store(address, size, self._read, inheritance.read)
+        self.inherited.append((mapping.start, mapping.size))
+        self.extents += extents
+        if extents and not mapping.protection & _PROT_WRITE:
+            self.build.call("mprotect", mapping.start, mapping.size, mapping.protection | _PROT_WRITE)
+            self.settle.call("mprotect", mapping.start, mapping.size, mapping.protection)
 
     def _map(self, program: Program, mapping: Mapping, flags: int, descriptor: Argument, *, writable: bool) -> None:
         protection = mapping.protection | (_PROT_WRITE if writable else 0)
@@ -112,7 +140,9 @@ class MemoryPlanner:
     def _fill(self, program: Program, mapping: Mapping, runs: Iterable[tuple[int, int]]) -> None:
         """Store the contents; the template is filled through its table of extents, a clone by steps of its own."""
         image = self.image if program is self.build else self.clone_image
-        stored = (image.store(mapping.start + first * PAGE, count * PAGE, self._read) for first, count in runs)
+        # Fresh memory is zero; a page of a file is not, so that one that was overwritten with zeros has to be stored.
+        there = None if mapping.anonymous or mapping.deleted else _nothing
+        stored = (image.store(mapping.start + first * PAGE, count * PAGE, self._read, there) for first, count in runs)
         extents = [extent for found in stored for extent in found]
         if program is self.build:
             self.extents += extents
@@ -191,10 +221,17 @@ class MemoryPlanner:
         address = self.plan.allocate(layout)
         executable = Variable(address + len(layout) - 4)  # the member exe_fd
         path = os.readlink(f"/proc/{pid}/exe")
+        if self.inheritance is not None:  # whose executable it is, and that cannot be named anew while it is mapped
+            self.build.call("prctl", _PR_SET_MM, _PR_SET_MM_MAP, address, len(layout), label="PR_SET_MM_MAP")
+            return
         flags = os.O_RDONLY | os.O_CLOEXEC
         self.build.call("open", self.plan.text(path), flags, label=f"open of {path}", result=executable)
         self.build.call("prctl", _PR_SET_MM, _PR_SET_MM_MAP, address, len(layout), label="PR_SET_MM_MAP")
         self.build.call("close", executable)
+
+
+def _nothing(size: int, address: int) -> bytes:
+    return b""
 
 
 def _can_come_late(mapping: Mapping) -> bool:

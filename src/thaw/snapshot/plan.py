@@ -32,7 +32,7 @@ _EXTENT = struct.Struct("=QQQ")
 _THREAD = struct.Struct("=iIQ")
 _PARAMETERS = struct.Struct("=IIIiQ")
 _RELATIVE = struct.Struct("=5iIQQ")
-_TREE = struct.Struct("=QQiI")
+_TREE = struct.Struct("=QQiIQQ")
 _FRONT = struct.Struct("=QIIQII")
 _BACK = struct.Struct("=8Q")
 _SIZE_FIELD: Final = 16  # offset of the plan's size
@@ -163,6 +163,8 @@ class PlanContent:
     share: Program | None = None
     relatives: Sequence[Relative] = ()
     go_between: int = 0
+    kept_memory: Sequence[tuple[int, int]] = ()
+    """Ranges (address, size), ascending, that a relative keeps of the memory of the first process."""
 
 
 class PlanWriter:
@@ -219,7 +221,9 @@ class PlanWriter:
         pairs = b"".join(_PAIR.pack(*pair) for pair in content.special).ljust(SPECIAL_LIMIT * _PAIR.size, b"\0")
         back = _BACK.pack(threads, len(content.threads), content.tid_address, self.parameters, 0, 0, 0, 0)
         relatives = b"".join(map(self._place_relative, content.relatives))
-        tree = _TREE.pack(self.allocate(relatives), len(content.relatives), content.go_between, 0)
+        kept = self.allocate(b"".join(_PAIR.pack(*each) for each in content.kept_memory))
+        numbers = (len(content.relatives), content.go_between, 0, kept, len(content.kept_memory))
+        tree = _TREE.pack(self.allocate(relatives), *numbers)
         self._data[:HEADER_SIZE] = front + pairs + back + programs + tree
         return with_memory(bytes(self._data), content.extents, content.lazy)
 

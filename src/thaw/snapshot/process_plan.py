@@ -7,7 +7,8 @@ from typing import Final
 
 from thaw.errors import FreezeFailed, NotFreezable
 from thaw.snapshot.image import Extent, ImageWriter
-from thaw.snapshot.memory import MemoryPlanner, special_mappings
+from thaw.snapshot.inheritance import Inheritance, is_fork
+from thaw.snapshot.memory import MemoryPlanner, merged, special_mappings
 from thaw.snapshot.plan import SPECIAL_LIMIT, THREAD_LIMIT, Kept, PlanContent, PlanWriter, Program
 from thaw.snapshot.process import Mapping, Status, read_mappings, read_status, read_text
 from thaw.snapshot.program import OPTIONAL, SYSTEM_CALLS
@@ -44,6 +45,7 @@ class ProcessPlan:
         self.build, self.settle, self.enter, self.surrender = (self.plan.program() for _ in range(4))
         self.extents: list[Extent] = []
         self.lazy: list[tuple[int, int]] = []
+        self.inherited: list[tuple[int, int]] = []
         self._kept = kept
         self.vdso = self._find_instruction()
         self.special = self._check_limits()
@@ -71,17 +73,22 @@ class ProcessPlan:
         return special
 
     def plan_memory(
-        self, image: ImageWriter, clone_image: ImageWriter, nameless: NamelessFiles, *, inherited: bool
+        self, image: ImageWriter, clone_image: ImageWriter, nameless: NamelessFiles, first: ProcessPlan | None = None
     ) -> None:
-        """Mappings and signal actions; `inherited`: the process is born with another's actions."""
+        """Mappings and signal actions; `first` is the plan of the process with whose actions, and memory if it runs the
+        same program, this one is born."""
+        inheritance = None
+        if first is not None and is_fork(self.process, self.status, first.process, first.status):
+            inheritance = Inheritance(first.process, merged(each for each in first.mappings if not each.special))
         memory = MemoryPlanner(
             plan=self.plan, process=self.process, image=image, clone_image=clone_image, kept=self._kept,
             build=self.build, settle=self.settle, enter=self.enter, nameless=nameless,
+            inheritance=inheritance,
         )  # fmt: skip
-        plan_actions(self.plan, self.process, self.build, inherited=inherited)
+        plan_actions(self.plan, self.process, self.build, inherited=first is not None)
         memory.plan_mappings(self.mappings)
         memory.plan_layout(self.status)
-        self.extents, self.lazy = memory.extents, memory.lazy
+        self.extents, self.lazy, self.inherited = memory.extents, memory.lazy, memory.inherited
 
     def plan_folder(self, program: Program) -> None:
         """The working folder, and a mask under which files get the mode that they are made with."""
@@ -147,6 +154,7 @@ class ProcessPlan:
             kept=self._kept, special=self.special, threads=threads,
             tid_address=tid_address(self.process, self.process.main), extents=self.extents, lazy=self.lazy,
             image_base=image_base, build=self.build, settle=self.settle, enter=self.enter, surrender=self.surrender,
+            kept_memory=self.inherited,
         )  # fmt: skip
 
 
