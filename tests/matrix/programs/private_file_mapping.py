@@ -1,4 +1,5 @@
-"""A private mapping of a file: a page that was written keeps its contents, the others come from the file."""
+"""A private mapping of a file: pages that were written, one of them with zeros, keep their contents, the others come
+from the file."""
 
 import mmap
 import os
@@ -9,14 +10,16 @@ def prepare():
     view = mmap.mmap(descriptor, 6 * 4096, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     os.close(descriptor)
     view[4096:4101] = b"dirty"
+    view[3 * 4096 : 4 * 4096] = bytes(4096)
     return view
 
 
 def check(view):
     with open(os.__file__, "rb") as file:
         content = bytearray(file.read(6 * 4096))
-    clean = bytes(view[8192:]) == bytes(content[8192:])
+    clean = bytes(view[4 * 4096 :]) == bytes(content[4 * 4096 :])
     content[4096:4101] = b"dirty"
+    content[3 * 4096 : 4 * 4096] = bytes(4096)
     same = bytes(view) == bytes(content)
     view[8192:8196] = b"more"
     with open(os.__file__, "rb") as file:
