@@ -7,8 +7,7 @@ from typing import Any
 
 from thaw.api import members
 from thaw.api.http import Handler, Request, Response, json_response, no_content
-from thaw.api.identifier import Identifiers
-from thaw.catalog.catalog import Catalog
+from thaw.api.resource import Resource
 from thaw.catalog.concurrency import ACCOUNT_CONCURRENCY
 
 # Lambda's default quotas of an account; sizes in bytes.
@@ -21,12 +20,8 @@ _LIMITS = {
 _MOST_TAGS = 50
 
 
-class Account:
+class Account(Resource):
     """The operations on the account and on tags."""
-
-    def __init__(self, catalog: Catalog, identifiers: Identifiers) -> None:
-        self._catalog = catalog
-        self._identifiers = identifiers
 
     def handlers(self) -> Mapping[str, Handler]:
         """Operation name to handler."""

@@ -10,17 +10,17 @@ from thaw.api import members, paging
 from thaw.api.http import Handler, Request, Response, json_response, no_content
 from thaw.api.identifier import Identifiers
 from thaw.api.ports import Provisioning
+from thaw.api.resource import Resource
 from thaw.catalog.attachments import ProvisionedConcurrency
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import LATEST, Alias
 
 
-class Aliases:
+class Aliases(Resource):
     """The operations on aliases."""
 
     def __init__(self, catalog: Catalog, identifiers: Identifiers, provisioning: Provisioning | None) -> None:
-        self._catalog = catalog
-        self._identifiers = identifiers
+        super().__init__(catalog, identifiers)
         self._provisioning = provisioning
 
     def handlers(self) -> Mapping[str, Handler]:

@@ -9,18 +9,18 @@ from thaw.api import members, paging
 from thaw.api.http import Handler, Request, Response, json_response, no_content, without_none
 from thaw.api.identifier import Identifier, Identifiers
 from thaw.api.ports import Provisioning
+from thaw.api.resource import Resource
 from thaw.catalog.attachments import ProvisionedConcurrency, ReservedConcurrency
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import LATEST
 from thaw.errors import ServiceError
 
 
-class ConcurrencyLimits:
+class ConcurrencyLimits(Resource):
     """The operations on reserved and on provisioned concurrency."""
 
     def __init__(self, catalog: Catalog, identifiers: Identifiers, provisioning: Provisioning | None) -> None:
-        self._catalog = catalog
-        self._identifiers = identifiers
+        super().__init__(catalog, identifiers)
         self._provisioning = provisioning
 
     def handlers(self) -> Mapping[str, Handler]:

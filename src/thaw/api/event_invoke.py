@@ -10,22 +10,17 @@ from typing import Any
 
 from thaw.api import members, paging
 from thaw.api.http import Handler, Request, Response, json_response, no_content, without_none
-from thaw.api.identifier import Identifier, Identifiers
+from thaw.api.identifier import Identifier
+from thaw.api.resource import Resource
 from thaw.catalog.attachments import Attached, EventInvokeConfig
-from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import LATEST
 from thaw.errors import ServiceError
 
 _SERVICE = re.compile(r"arn:aws[a-zA-Z0-9-]*:(lambda|sqs|sns|events|s3):.*", re.ASCII)
 
 
-class EventInvokeConfigs:
+class EventInvokeConfigs(Resource):
     """The operations on the configuration of asynchronous calls."""
-
-    def __init__(self, catalog: Catalog, identifiers: Identifiers) -> None:
-        self._catalog = catalog
-        self._attached = catalog.attachments
-        self._identifiers = identifiers
 
     def handlers(self) -> Mapping[str, Handler]:
         """Operation name to handler."""

@@ -7,21 +7,16 @@ from typing import Any
 
 from thaw.api import members
 from thaw.api.http import Handler, Request, Response, json_response, no_content
-from thaw.api.identifier import Identifier, Identifiers
+from thaw.api.identifier import Identifier
+from thaw.api.resource import Resource
 from thaw.catalog import refusals
 from thaw.catalog.attachments import Holder, Recursion, RuntimeManagement
-from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import LATEST, Alias
 from thaw.errors import ServiceError
 
 
-class FunctionSettings:
+class FunctionSettings(Resource):
     """The operations on settings that tools read and write one by one."""
-
-    def __init__(self, catalog: Catalog, identifiers: Identifiers) -> None:
-        self._catalog = catalog
-        self._attached = catalog.attachments
-        self._identifiers = identifiers
 
     def handlers(self) -> Mapping[str, Handler]:
         """Operation name to handler."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from thaw.api import members, statements
 from thaw.api.http import Handler, Request, Response, json_response, no_content, without_none
-from thaw.api.identifier import Identifier, Identifiers
+from thaw.api.identifier import Identifier
+from thaw.api.resource import Resource
 from thaw.api.statements import Statement
 from thaw.catalog import refusals
 from thaw.catalog.attachments import Holder, Policy
-from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import LATEST
 from thaw.errors import ServiceError
 
@@ -22,12 +22,8 @@ from thaw.errors import ServiceError
 _LONGEST_POLICY = 20_480
 
 
-class Permissions:
+class Permissions(Resource):
     """The operations on resource policies of functions."""
-
-    def __init__(self, catalog: Catalog, identifiers: Identifiers) -> None:
-        self._catalog = catalog
-        self._identifiers = identifiers
 
     def handlers(self) -> Mapping[str, Handler]:
         """Operation name to handler."""

@@ -15,6 +15,7 @@ from thaw.api import paging
 from thaw.api.http import Handler, Request, Response, json_response, no_content, without_none
 from thaw.api.identifier import Identifier, Identifiers
 from thaw.api.ports import ApiSettings
+from thaw.api.resource import Resource
 from thaw.catalog import refusals
 from thaw.catalog.attachments import FunctionUrl, Holder
 from thaw.catalog.catalog import Catalog
@@ -25,13 +26,11 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH = 32
 
 
-class UrlConfigs:
+class UrlConfigs(Resource):
     """The operations on function URLs; a URL hangs on a function ($LATEST) or on an alias."""
 
     def __init__(self, catalog: Catalog, identifiers: Identifiers, settings: ApiSettings) -> None:
-        self._catalog = catalog
-        self._attached = catalog.attachments
-        self._identifiers = identifiers
+        super().__init__(catalog, identifiers)
         self._region = settings.region
 
     def handlers(self) -> Mapping[str, Handler]:
