@@ -118,6 +118,28 @@ int main(void)
 }
 """
 
+MORTAL_THREAD = r"""
+#include <pthread.h>
+
+static pid_t first;
+
+static void *watch(void *unused)
+{
+	while (getpid() == first)
+		usleep(1000);
+	_exit(7);
+	return unused;
+}
+
+"""
+# Ends as soon as it is somebody else's clone, without a word.
+MORTAL = (
+    C.replace("int main(void)", MORTAL_THREAD + "int main(void)")
+    .replace("\tint calls = 0;", "\tint calls = 0;\n\tpthread_t thread;\n")
+    .replace("\tapi = socket(", "\tfirst = getpid();\n\tpthread_create(&thread, 0, watch, 0);\n\tapi = socket(")
+    .replace("\t\tsnprintf(", "\t\tusleep(500000); /* the thread is through by then */\n\t\tsnprintf(")
+)
+
 GO = r"""package main
 
 import (
@@ -200,6 +222,17 @@ def test_a_static_program_in_c_is_frozen_and_cloned(server: Served, tmp_path: Pa
     ]
 
 
+def test_clones_that_end_at_once_hold_up_neither_publish_nor_calls(server: Served, tmp_path: Path) -> None:
+    command = ["gcc", "-O2", "-static", "-pthread", "-o", "bootstrap"]
+    program = compiled(tmp_path, MORTAL, command, "program.c")
+    server.create("mortal", bootstrap(program), handler="unused", SnapStart=SNAP_START, Timeout=5)
+    version = server.publish("mortal")
+    reply = server.call("mortal", 1, version)
+    assert reply.error == "Unhandled"
+    assert reply.payload["errorType"] == "Runtime.ExitError"
+    assert reply.payload["errorMessage"].endswith("Error: Runtime exited with error: exit status 7")
+
+
 @pytest.mark.skipif(shutil.which("go") is None, reason="go is not on this machine: a bootstrap in Go is not tested")
 def test_a_program_in_go_is_frozen_and_cloned(server: Served, tmp_path: Path) -> None:
     program = compiled(tmp_path, GO, ["go", "build", "-o", "bootstrap"], "program.go")
@@ -214,6 +247,15 @@ def test_a_program_in_go_is_frozen_and_cloned(server: Served, tmp_path: Path) ->
 def test_awss_tutorial_with_curl_serves_calls(server: Served) -> None:
     server.create("curl", bootstrap(CURL), handler="unused")
     assert server.call("curl", {"a": 1}).payload == {"echo": {"a": 1}}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine: AWS's tutorial is not tested")
+def test_awss_tutorial_with_curl_is_frozen_while_its_child_waits(server: Served) -> None:
+    server.create("tree", bootstrap(CURL), handler="unused", SnapStart=SNAP_START)
+    version = server.publish("tree")
+    replies = [server.call("tree", number, version) for number in range(3)]
+    assert [reply.payload for reply in replies] == [{"echo": number} for number in range(3)]
+    assert all("Restore Duration" in reply.log for reply in replies)
 
 
 def test_the_bootstrap_may_be_in_a_layer(server: Served, tmp_path: Path) -> None:

@@ -200,8 +200,13 @@ class PageFaults:
                 served.ended([])
             return
         if served.ended is not None:
+            asked = self._reports.get(number)
             self._reports[number] = self._loop.create_future()
             self._reports[number].add_done_callback(lambda report: served.ended and served.ended(report.result()))
+            if asked is not None:  # somebody waits for a report already, which this one answers
+                self._reports[number].add_done_callback(
+                    lambda report: asked.done() or asked.set_result(report.result())
+                )
             self._send(messages.Report(number))
         self._send(messages.Ended(number))
 

@@ -312,11 +312,14 @@ class Resident:
         return cloned, number
 
     async def observed(self, cloned: Cloned, number: int) -> Observed:
-        """What a recorded clone touched and wrote so far."""
+        """What a recorded clone touched and wrote so far. Raises RestoreFailed where it has ended."""
         assert self._page_faults is not None
         noted = await self._page_faults.touched(number) if number else []
         fixed = [extent for extent in self._extents if not _in_ranges(extent[0], self._lazy)]
-        written = await asyncio.to_thread(written_pages, cloned.pid, fixed)
+        try:
+            written = await asyncio.to_thread(written_pages, cloned.pid, fixed)
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise RestoreFailed("The clone of the rehearsal ended by itself.", step="rehearsal") from error
         written.update(page - 1 for page in noted if page & 1)
         return Observed([page & ~1 for page in noted], as_ranges(written))
 
