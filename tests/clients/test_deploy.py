@@ -490,6 +490,114 @@ def test_a_step_back_that_fails_is_named(stack, live, client, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("a fault of our own")])
+def test_whatever_ends_a_deployment_everything_is_put_back(stack, client, monkeypatch, error):
+    def interrupted(**_):
+        raise error
+
+    monkeypatch.setattr(client, "create_alias", interrupted)
+    if isinstance(error, KeyboardInterrupt):
+        assert stack.refused(PLAIN) == (
+            "The stack s was not deployed: Alias (alias plain:live) failed: it was interrupted. "
+            "Everything that had been changed was put back."
+        )
+    else:
+        with pytest.raises(ZeroDivisionError):
+            stack.deploy(PLAIN)
+    assert stack.state() == {}
+    assert client.list_layers()["Layers"] == []
+
+
+EVERYTHING = """
+Resources:
+  F:
+    Type: AWS::Lambda::Function
+    Properties:
+      FunctionName: full
+      Runtime: python3.13
+      Handler: app.handler
+      Code: {ZipFile: 'def handler(event, context): return 1'}
+      Role: arn:aws:iam::000000000000:role/full
+      Description: all of it
+      MemorySize: '512'
+      Timeout: '9'
+      Architectures: [x86_64]
+      DeadLetterConfig: {TargetArn: 'arn:aws:sqs:us-east-1:000000000000:dead'}
+      Environment: {Variables: {NUMBER: 5, FLAG: true}}
+      EphemeralStorage: {Size: 1024}
+      KmsKeyArn: arn:aws:kms:us-east-1:000000000000:key/11111111-2222-3333-4444-555555555555
+      LoggingConfig: {LogFormat: JSON, ApplicationLogLevel: DEBUG, LogGroup: /own/group}
+      PackageType: Zip
+      RecursiveLoop: Allow
+      ReservedConcurrentExecutions: '10'
+      RuntimeManagementConfig: {UpdateRuntimeOn: FunctionUpdate}
+      Tags: [{Key: a, Value: b}]
+      TracingConfig: {Mode: Active}
+      VpcConfig: {SubnetIds: [subnet-1], SecurityGroupIds: [sg-1]}
+  V1: {Type: AWS::Lambda::Version, Properties: {FunctionName: !Ref F}}
+  A:
+    Type: AWS::Lambda::Alias
+    Properties:
+      FunctionName: !GetAtt F.Arn
+      FunctionVersion: !GetAtt V1.Version
+      Name: live
+      Description: the one
+      ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: '2'}
+  P:
+    Type: AWS::Lambda::Permission
+    Properties:
+      FunctionName: !GetAtt F.Arn
+      Action: lambda:InvokeFunction
+      Principal: s3.amazonaws.com
+      SourceAccount: !Ref AWS::AccountId
+      SourceArn: arn:aws:s3:::bucket
+  E:
+    Type: AWS::Lambda::EventInvokeConfig
+    Properties:
+      FunctionName: !Ref F
+      Qualifier: live
+      MaximumRetryAttempts: '0'
+      MaximumEventAgeInSeconds: 60
+      DestinationConfig: {OnFailure: {Destination: 'arn:aws:sqs:us-east-1:000000000000:dead'}, OnSuccess: {}}
+    DependsOn: A
+"""
+
+
+def test_every_property_is_applied_and_found_again(stack, client):
+    assert stack.deploy(EVERYTHING).counts[Action.CREATE] == 5
+    assert stack.plan(EVERYTHING) == []
+    found = client.get_function(FunctionName="full")["Configuration"]
+    assert (found["MemorySize"], found["Timeout"], found["EphemeralStorage"]) == (512, 9, {"Size": 1024})
+    assert found["Environment"]["Variables"] == {"NUMBER": "5", "FLAG": "true"}
+    assert (found["LoggingConfig"]["LogFormat"], found["LoggingConfig"]["LogGroup"]) == ("JSON", "/own/group")
+    provisioned = client.get_provisioned_concurrency_config(FunctionName="full", Qualifier="live")
+    assert provisioned["RequestedProvisionedConcurrentExecutions"] == 2
+
+
+def test_what_is_taken_out_of_a_template_goes_back_to_its_default(stack, client):
+    bare = EVERYTHING[: EVERYTHING.index("      Description: all of it")] + EVERYTHING[EVERYTHING.index("  V1:") :]
+    bare = bare.replace("      ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: '2'}\n", "")
+    stack.deploy(EVERYTHING)
+    assert stack.plan(bare) == [("~", "A"), ("~", "F")]
+    stack.deploy(bare)
+    assert stack.plan(bare) == []
+    fresh = Stack(client, stack.folder / "fresh", "fresh")
+    fresh.deploy(bare.replace("FunctionName: full", "FunctionName: bare"))
+    state = stack.state()
+    told = {
+        name: {
+            key: value
+            for key, value in state[name]["configuration"].items()
+            if "Arn" not in key and key != "LoggingConfig"
+        }
+        for name in ("full", "bare")
+    }
+    differing = {key for key in told["bare"] if told["full"].get(key) != told["bare"][key]}
+    assert differing == {"FunctionName", "ConfigSha256"}
+    assert stack.deploy(EVERYTHING).counts[Action.UPDATE] == 2
+    assert stack.plan(EVERYTHING) == []
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thaw.cli.screen import progress, wide_console
+from thaw.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +70,8 @@ def deploy(
     loaded = load(template, stack=stack, place=place, overrides=read_overrides(parameter_overrides or ()))
     context = Context(client, place, stack, loaded.codes)
     console.print(f"Stack [bold]{stack}[/], from {template}, at {client.meta.endpoint_url}\n")
-    _bring(console, context, loaded, dry_run=dry_run)
+    with stoppable():
+        _bring(console, context, loaded, dry_run=dry_run)
 
 
 def _bring(console: Console, context: Context, template: Template, *, dry_run: bool) -> None:

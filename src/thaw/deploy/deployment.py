@@ -54,8 +54,11 @@ def deploy(context: Context, template: Template, tell: Tell) -> Deployed:
                 else change_of(context, template, one, attributes)
             )
             claims.add(known.claims)
-    except _FAULTS as error:
-        raise _failed(context, current, error, undo, tell) from None
+    except BaseException as error:
+        failed = _failed(context, current, error, undo, tell)
+        if isinstance(error, _FAULTS):
+            raise failed from None
+        raise  # a fault of our own keeps its trace
     counts[Action.DELETE] = _remove(context, claims, tell)
     return Deployed(counts, attributes)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thaw.cli.deploy import Overrides
+from thaw.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from thaw.cli.local.workspace import Options
@@ -100,22 +97,6 @@ def read_event(source: str | None) -> bytes:
     except ValueError as error:
         raise TemplateError(f"The event {name} is no JSON ({error}): correct it.") from None
     return content
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does, so that its server and folder go with it; neither prints a trace."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before: Any = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _say(text: str) -> None:
