@@ -17,7 +17,7 @@ import pytest
 from matrix import harness
 from thaw.environment.template import build_template
 from thaw.errors import RestoreFailed, StoreUnavailable
-from thaw.restore import Observed, PageFaults, Put, Resident
+from thaw.restore import Observed, PageFaults, PageFaultService, Put, Resident, page_faults
 from thaw.snapshot import Capture, Layout, lay_out
 
 pytestmark = pytest.mark.root
@@ -200,6 +200,18 @@ async def test_without_userfaultfd_everything_is_loaded_first(tmp_path: Path) ->
         assert len(source.reads) == -(-source.size // PIECE)
         _, answer = await harness.thawed(_Cloner(resident), await made.box("clone"), b"")
         assert answer == {"found": expected()}
+
+
+async def test_without_userfaultfd_the_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(page_faults, "_SYS_USERFAULTFD", 1 << 20)  # a system call that no kernel has
+    service = PageFaultService()
+    assert await service.current() is None
+    assert await service.current() is None
+    sentence = "Snapshots are loaded completely before they are used, as userfaultfd says: Function not implemented."
+    assert [record.getMessage() for record in caplog.records] == [sentence]
+    await service.close()
 
 
 def _request(box: harness.Box) -> harness.CloneRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_every_clone_has_what_init_left(tmp_path: Path) -> None:
     with served(tmp_path / "state", idle_timeout_s=0) as running:
         version, started = publish(running)
         assert {restored(running, version) for _ in range(5)} == {started}
+
+
+def test_the_first_call_finds_its_snapshot_in_memory_and_reads_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with served(state, idle_timeout_s=0) as running:
+        running.create("f", SOURCE, SnapStart=SNAP_START)
+        version = running.publish("f")
+        shutil.rmtree(state / "origin" / "chunks")
+        assert restored(running, version) is not None
+        with urllib.request.urlopen(f"{running.process.url}/metrics") as answer:
+            figures = answer.read().decode().splitlines()
+        assert 'thaw_chunk_hits_total{tier="l3"} 0.0' in figures
+        assert 'thaw_chunk_writes_total{tier="l3"} 0.0' not in figures
 
 
 def test_a_damaged_snapshot_is_replaced(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from serving import served
 from stores import aws, new_bucket, valkey
+from thaw.cli.measuring import wait_active
 from waiting import until_true
 
 pytestmark = [
@@ -66,3 +70,47 @@ def test_disk_full_at_publish_fails_the_version_and_leaves_nothing(tmp_path: Pat
         left = [path for name in ("chunks", "manifests") for path in (small_disk / "origin" / name).rglob("*")]
         assert not [path for path in left if path.is_file()]
         assert running.call("f", 1).payload == [1, 40 << 20]  # $LATEST needs no snapshot
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_two_servers_publish_and_read_the_same_snapshots_in_one_origin(tmp_path: Path, kind: str) -> None:
+    """Each has a catalog of its own, the second a copy of the first's, so both make the same version 2."""
+    with aws() as endpoint:
+        origin = str(tmp_path / "origin") if kind == "folder" else new_bucket(endpoint)
+        settings = {"origin": origin, "l1_bytes": 1 << 28, "idle_timeout_s": 0}
+        states = [tmp_path / "one", tmp_path / "two"]
+        with served(states[0], **settings) as first:
+            first.create("f", SOURCE % 3, SnapStart=SNAP_START)
+            one = first.publish("f")
+            first.client.update_function_configuration(FunctionName="f", Description="so that there is something new")
+            wait_active(first.client, "f")
+        copy_state(*states)
+        with (
+            served(states[0], **settings) as first,
+            served(states[1], **settings) as second,
+            ThreadPoolExecutor() as at,
+        ):
+            versions = list(at.map(lambda server: server.publish("f"), (first, second)))
+            assert versions == ["2", "2"]
+            asked = [(server, number, version) for number in range(4) for server in (first, second)
+                     for version in (one, "2")]  # fmt: skip
+            replies = list(at.map(lambda each: each[0].call("f", each[1], each[2]), asked))
+        for (_, number, _), reply in zip(asked, replies, strict=True):
+            assert reply.payload == [number, 3 << 20]
+            assert "Restore Duration" in reply.log
+        shown = [verify(state, origin) for state in states]  # whosever it is: what is in the origin opens for both
+        assert shown[0] == shown[1]
+        assert [line.split()[:2] for line in shown[0]] == [["sound", "f:1:"], ["sound", "f:2:"]]
+
+
+def verify(state: Path, origin: str) -> list[str]:
+    command = [sys.executable, "-m", "thaw.cli", "snapshot", "verify", "--state-dir", str(state)]
+    environment = os.environ | {"THAW_ORIGIN": origin}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def copy_state(source: Path, target: Path) -> None:
+    """A second server that knows what the first one knows."""
+    (target / "keys").mkdir(parents=True, mode=0o700)
+    for name in ("catalog.sqlite", "keys/default.key"):
+        shutil.copy2(source / name, target / name)
