@@ -1,23 +1,26 @@
-"""Filter patterns of CloudWatch Logs for plain text: terms, "quoted terms", ?any -not."""
+"""Filter patterns of CloudWatch Logs: for plain text terms, "quoted terms", ?any -not; for JSON see `json_pattern`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
+from thaw.api.telemetry.json_pattern import compile_json_pattern
 from thaw.errors import ServiceError
 
 _TERM = re.compile(r'\s*([?-]?)(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))')
 
 
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
-    """Whether a message matches. Raises InvalidParameterException for patterns of JSON or of columns."""
+    """Whether a message matches. Raises InvalidParameterException for patterns of columns or regular expressions."""
     text = pattern.strip()
-    if text[:1] in "{[%" and text:
+    if text.startswith("{"):
+        return compile_json_pattern(text)
+    if text[:1] in "[%" and text:
         raise ServiceError(
             "InvalidParameterException",
-            "Filter patterns for JSON, for columns and for regular expressions are not supported by this server: "
-            'use terms, "quoted terms", ?any and -not.',
+            "Filter patterns for columns and for regular expressions are not supported by this server: "
+            'use terms, "quoted terms", ?any and -not, or { $.member = value }.',
         )
     needed: list[str] = []
     anyone: list[str] = []
