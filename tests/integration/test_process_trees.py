@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,3 +132,22 @@ def test_a_tree_with_extensions_comes_back_in_every_clone(tmp_path: Path) -> Non
     assert len({state for state, *_ in events}) == 1, "all clones have the state that Init made"
     assert [count for _, count, *_ in events] == [1, 1, 1]
     assert len({number for *_, number in events}) == 1, "processes keep their numbers"
+
+
+def in_groups(pid: int) -> bool:
+    """Whether the control groups of an environment hold a process (a line of each hierarchy names it)."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return any(re.search(r":(memory|):.*/thaw-[^/]+/", line) for line in lines)
+
+
+def test_every_process_of_a_clone_is_in_its_control_groups_and_freezes_with_it(tmp_path: Path) -> None:
+    with served(tmp_path / "state") as running:
+        version = publish(running)
+        assert "Restore Duration" in running.call("f", "a", version).log
+        server = running.process.pid
+        until_true(lambda: all(in_groups(pid) for pid in functions_of(server)), "all are in the groups")
+        assert len(functions_of(server)) == 5
+        # Between calls nothing of it runs; the next call finds everybody.
+        reply = running.call("f", "b", version)
+        assert (reply.payload["helper"], reply.payload["squares"]) == (["3", "b"], True)
+        assert "Restore Duration" not in reply.log

@@ -272,7 +272,17 @@ class Environment:
         """A clone is born in its version 2 group only; the others are joined where waiting for the kernel harms
         nobody."""
         if not self._group.files.limits2:
-            self._loop.run_in_executor(self._sandbox.thread, self._join, self._host_pid)
+            self._loop.run_in_executor(self._sandbox.thread, self._join_all)
+
+    def _join_all(self) -> None:
+        """Who was forked by a process before it was moved is found the next time that all are looked for."""
+        joined: set[int] = set()
+        waiting = {self._host_pid}
+        while waiting:
+            for pid in waiting:
+                self._join(pid)
+            joined |= waiting
+            waiting = self._sandbox.processes(self._host_pid) - joined if self.settings.is_tree else set()
 
     def _join(self, pid: int) -> None:
         if self.phase is not Phase.CLOSED:

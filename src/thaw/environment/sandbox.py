@@ -162,6 +162,15 @@ class Sandbox:
                     return int(word)
         return 0
 
+    def processes(self, function: int) -> set[int]:
+        """Every process below the function's and below PID 1, as this process numbers them."""
+        waiting, found = [function, self.init_pid], set[int]()
+        while waiting:
+            children = _children(waiting.pop()) - found
+            found |= children
+            waiting += children
+        return found
+
     async def function_gone(self) -> None:
         """Wait until the function's process has ended."""
         await self._function_over.wait()
@@ -310,6 +319,16 @@ class Sandbox:
         future: asyncio.Future[None] = self._loop.create_future()
         future.set_result(None)
         return future
+
+
+def _children(pid: int) -> set[int]:
+    """Child processes of any thread of a process; none where it has ended."""
+    found: set[int] = set()
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found.update(map(int, file.read().split()))
+    return found
 
 
 def _number_inside(pid: int) -> int:

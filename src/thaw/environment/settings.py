@@ -83,7 +83,8 @@ class FunctionSettings:
     EphemeralStorage. `task` is the unpacked code and `layers` the merged layers: both are mounted
     read-only. `credentials_token` is empty for a fresh environment (one is then minted); a clone gets
     the token that its snapshot was taken with, because the frozen process keeps using it, and `waits_in`
-    says where that process waits, `extensions` which of them were frozen with it.
+    says where that process waits, `extensions` which of them were frozen with it, and `is_tree`
+    whether other processes were.
     """
 
     function_name: str
@@ -106,6 +107,7 @@ class FunctionSettings:
     credentials_token: str = ""
     waits_in: WaitsIn = "restore/next"
     extensions: tuple[FrozenExtension, ...] = ()
+    is_tree: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

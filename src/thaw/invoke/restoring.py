@@ -404,8 +404,8 @@ def _as_frozen(resident: ResidentSnapshot, settings: FunctionSettings) -> Functi
         FrozenExtension(name=name, identifier=identifier, events=tuple(events), number=number)
         for name, identifier, events, number in frozen.get("extensions", ())
     )
-    token = frozen["credentials_token"]
-    return replace(settings, credentials_token=token, waits_in=waits_in, extensions=extensions)
+    token, is_tree = frozen["credentials_token"], bool(resident.resident.template.facts.get("relatives"))
+    return replace(settings, credentials_token=token, waits_in=waits_in, extensions=extensions, is_tree=is_tree)
 
 
 def _template_places(settings: FunctionSettings) -> Sequence[tuple[str, int]]:
