@@ -206,14 +206,24 @@ def _show_outputs(console: Console, outputs: Mapping[str, Any]) -> None:
 
 def _show_errors(console: Console, logs: Any, names: Sequence[str], since_ms: int) -> None:
     """What functions said of themselves while they were being deployed: the reason of most failures."""
+    from botocore.exceptions import BotoCoreError, ClientError
     from rich.markup import escape
 
-    from thaw.deploy.asking import found
+    from thaw.deploy.asking import reason_of
 
     for name in names:
-        said = found(
-            logs.filter_log_events, logGroupName=f"/aws/lambda/{name}", startTime=since_ms, filterPattern="ERROR"
-        )
-        for event in (said or {}).get("events", ())[-_MOST_ERRORS:]:
-            text = re.split(r"[\r\n]", event["message"].strip())[0]
-            console.print(f"  [red]{escape(name)}[/] {escape(text)}", soft_wrap=True)
+        try:
+            for text in _errors(logs, name, since_ms):
+                console.print(f"  [red]{escape(name)}[/] {escape(text)}", soft_wrap=True)
+        except (ClientError, BotoCoreError) as error:
+            told = f"The log of {name} cannot be read here ({reason_of(error)}): try `thaw logs {name}` on the server."
+            console.print(f"  [dim]{escape(told)}[/]", soft_wrap=True)
+
+
+def _errors(logs: Any, name: str, since_ms: int) -> list[str]:
+    """The first lines of the last errors in a function's log."""
+    from thaw.deploy.asking import found
+
+    group = f"/aws/lambda/{name}"
+    said = found(logs.filter_log_events, logGroupName=group, startTime=since_ms, filterPattern="ERROR") or {}
+    return [re.split(r"[\r\n]", event["message"].strip())[0] for event in said.get("events", ())[-_MOST_ERRORS:]]
