@@ -5,7 +5,7 @@ import os
 import pytest
 
 from thaw.publish.report import Report, made_text, place_text, read_report
-from unit.small_runtime_api import RuntimeApi, Start
+from unit.small_runtime_api import RuntimeApi, Start, call
 
 pytestmark = pytest.mark.package_index
 
@@ -70,6 +70,19 @@ def test_a_report_counts_objects_by_type(start: Start, api: RuntimeApi) -> None:
     assert counts["str"] > 5000, "strings are known to the garbage collector only through what holds them"
     assert report.complete
     assert report.total[0] >= sum(counts.values())
+
+
+def test_objects_that_the_function_hid_from_the_collector_are_counted(start: Start, api: RuntimeApi) -> None:
+    code = "import gc, random\nclass Row:\n    pass\nrows = [Row() for _ in range(2000)]\nrng = random.Random()\n"
+    code += "gc.freeze()\ncount = gc.get_freeze_count()\n"
+    code += "def handler(event, context): return [count, gc.get_freeze_count(), gc.isenabled()]\n"
+    report = reported(start, api, code)
+    assert {kind: count for kind, count, _ in report.types}["function.Row"] == 2000
+    assert report.generators == [("random.Random", "function.rng")]
+    api.release.set()
+    before, after, enabled = call(api)
+    assert after >= before > 2000
+    assert enabled
 
 
 def test_functions_without_snapstart_report_nothing(start: Start, api: RuntimeApi) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,12 +50,16 @@ def _publish(client: Any, name: str) -> None:
     began = time.monotonic()
     with progress(console) as step:
         step(f"publishing {name}: Init runs, then the process is frozen")
-        version = client.publish_version(FunctionName=name)["Version"]
+        answer = client.publish_version(FunctionName=name)
+        version = answer["Version"]
         found = _settled(client, name, version)
     if found["State"] == "Failed":
         console.print(f"[red]{name}:{version} failed[/]: {found.get('StateReason', 'no reason was given')}")
         raise typer.Exit(1)
-    console.print(f"[bold]{name}:{version}[/] is {found['State']} after {time.monotonic() - began:.1f} s.")
+    after = f"after {time.monotonic() - began:.1f} s"
+    if answer.get("State") != "Pending" and found["SnapStart"]["OptimizationStatus"] == "On":
+        after = "since earlier: code and configuration have not changed"
+    console.print(f"[bold]{name}:{version}[/] is {found['State']} {after}.")
     _show(console, client, found)
 
 
@@ -91,8 +96,13 @@ def findings(client: Any, configuration: dict[str, Any]) -> list[tuple[str, str]
     if not events:
         return []
     newest = max(events, key=lambda one: one["timestamp"])["logStreamName"]
-    matches = (FINDING.search(one["message"]) for one in events if one["logStreamName"] == newest)
+    matches = (FINDING.search(_text(one["message"])) for one in events if one["logStreamName"] == newest)
     return [(match[1], match[2]) for match in matches if match is not None]
+
+
+def _text(message: str) -> str:
+    """Where the function's log has the format JSON, the line is a member of a document."""
+    return str(json.loads(message)["message"]) if message.startswith("{") else message
 
 
 def _is_of(event: dict[str, Any], version: str) -> bool:

@@ -44,7 +44,7 @@ def find(stock: Stock, report: Report | None) -> list[Finding]:
         found += _credentials(report)
     found += _secrets(stock, report)
     for process in stock.processes:
-        found += _sockets(process, report if process is stock.processes[0] else None)
+        found += _sockets(process, report if process is stock.processes[0] else None, stock.runtime_api)
     found += _tmp(stock)
     found += _threads(stock, report)
     found += _children(stock, report)
@@ -88,12 +88,13 @@ def _secrets(stock: Stock, report: Report | None) -> Iterator[Finding]:
         )
 
 
-def _sockets(process: ProcessStock, report: Report | None) -> Iterator[Finding]:
+def _sockets(process: ProcessStock, report: Report | None, runtime_api: str) -> Iterator[Finding]:
+    """Connections to the platform itself, as that for credentials, are left out: every SDK opens them again."""
     places = {one.descriptor: made_text(one.made) for one in report.sockets} if report is not None else {}
     for one in process.descriptors:
         made = places.get(one.number, "")
         shown = f"Descriptor {one.number} of {process.name}" + (f", {made}," if made else "")
-        if is_connection(one):
+        if is_connection(one) and one.peer != runtime_api:
             yield Finding(
                 "TS241",
                 f"{shown} is a TCP connection to {one.peer}, which every clone finds reset by its peer: close it in a "
@@ -113,16 +114,18 @@ def _tmp(stock: Stock) -> Iterator[Finding]:
 
 
 def _threads(stock: Stock, report: Report | None) -> Iterator[Finding]:
-    """Threads of one place and one kind of name share a sentence."""
+    """Threads of one place and one kind of name share a sentence.
+
+    Those that the language does not know belong to libraries and virtual machines, which wait for work; they are no
+    finding, and `thaw snapshot inspect` shows them.
+    """
     groups: dict[tuple[str, str], list[str]] = {}
     known = {one.number: one for one in report.threads} if report is not None else {}
     for process in stock.processes[:1]:
-        for number, name in process.threads:
+        for number, _ in process.threads:
             thread = known.get(number)
             if number != process.number and thread is not None:
                 groups.setdefault((made_text(thread.made), thread.name.rstrip("0123456789")), []).append(thread.name)
-            elif number != process.number:
-                groups.setdefault(("", name), []).append(name)
     for (made, _), names in groups.items():
         yield Finding("TS261", _thread_sentence(names, made))
 

@@ -51,12 +51,14 @@ class ProcessStock:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """All processes, the function's own first; `files` are the largest in /tmp, as (path, bytes)."""
+    """All processes, the function's own first; `files` are the largest in /tmp, as (path, bytes). `runtime_api` is the
+    address of the platform's own endpoint, on the loopback."""
 
     processes: list[ProcessStock] = field(default_factory=list)
     tmp_bytes: int = 0
     tmp_files: int = 0
     files: list[tuple[str, int]] = field(default_factory=list)
+    runtime_api: str = ""
 
     def document(self) -> dict[str, Any]:
         """As it is kept in a snapshot's facts: maps, lists, text and numbers."""
@@ -74,7 +76,15 @@ def take_stock(main: int, others: Sequence[int] = (), *, own_port: int = 0) -> S
             continue
     sizes = dict(_tmp_files(f"/proc/{main}/root/tmp"))
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:FILES]
-    return Stock(found, sum(sizes.values()), len(sizes), largest)
+    return Stock(found, sum(sizes.values()), len(sizes), largest, _variable(main, "AWS_LAMBDA_RUNTIME_API"))
+
+
+def _variable(pid: int, name: str) -> str:
+    try:
+        variables = _text(f"/proc/{pid}/environ").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return next((one.partition("=")[2] for one in variables if one.startswith(f"{name}=")), "")
 
 
 def _process(pid: int, own_port: int) -> ProcessStock:

@@ -13,6 +13,7 @@ import gc
 import heapq
 import io
 import json
+import mmap
 import os
 import socket
 import sys
@@ -237,6 +238,32 @@ def _type_name(kind: type) -> str:
     return str(name) if module in ("builtins", "") else "%s.%s" % (module, name)
 
 
+class Seen:
+    """Which addresses were met: one bit for each 16 bytes, modulo 2 GiB.
+
+    A set would leave its numbers behind in the heap, and with them megabytes in every snapshot; this memory goes.
+    """
+
+    BITS = 1 << 27
+
+    def __enter__(self) -> Seen:
+        self._table = mmap.mmap(-1, self.BITS >> 3)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._table.close()
+
+    def is_new(self, address: int) -> bool:
+        """Whether an address comes for the first time; notes it."""
+        place = (address >> 4) % self.BITS
+        bit = 1 << (place & 7)
+        held = self._table[place >> 3]
+        if held & bit:
+            return False
+        self._table[place >> 3] = held | bit
+        return True
+
+
 class Census:
     """One walk over all objects: how many of each type and how large, the largest ones, and those that need a hook.
 
@@ -255,17 +282,17 @@ class Census:
 
     def take(self) -> None:
         """Walks; stops, and says so, when its time is up."""
-        tracked = gc.get_objects()
-        seen = set(map(id, tracked))
-        for number, thing in enumerate(tracked):
-            if number % 4096 == 0 and time.monotonic() > self._deadline:
-                self.complete = False
-                return
-            self._count(thing)
-            for other in gc.get_referents(thing):
-                if id(other) not in seen:
-                    seen.add(id(other))
-                    self._count(other)
+        tracked = gc.get_objects()  # what gc.freeze() hid is among them: see `make_report`
+        with Seen() as seen:
+            for number, thing in enumerate(tracked):
+                if number % 4096 == 0 and time.monotonic() > self._deadline:
+                    self.complete = False
+                    return
+                if seen.is_new(id(thing)):
+                    self._count(thing)
+                for other in gc.get_referents(thing):
+                    if not gc.is_tracked(other) and seen.is_new(id(other)):
+                        self._count(other)
 
     def _count(self, thing: Any) -> None:
         kind = type(thing)
@@ -306,9 +333,11 @@ class Census:
         return [entry for entry in named if not entry[1].startswith(RENEWED)]
 
     def kept_credentials(self) -> list[list[str]]:
-        """[[type, name of its holder], …] of the AWS SDK's credentials that hold a key."""
-        holding = [one for one in self.credentials if getattr(one, "_access_key", getattr(one, "access_key", None))]
-        return [[_type_name(type(one)), holder(one)] for one in holding[:LISTED]]
+        """[[type, name of its holder], …] of the AWS SDK's credentials that hold a key and do not renew themselves."""
+        lasting = [one for one in self.credentials if "Refreshable" not in type(one).__name__]
+        holding = [one for one in lasting if getattr(one, "access_key", None)]
+        named = [[_type_name(type(one)), holder(one)] for one in holding[:LISTED]]
+        return [entry for entry in named if not entry[1].endswith("._frozen_credentials")]
 
     def open_files(self) -> list[dict[str, Any]]:
         """Files that objects of Python hold open, by descriptor, with the name of their holder."""
@@ -328,7 +357,24 @@ def _size(thing: Any) -> int:
 
 
 def make_report(origins: Origins) -> dict[str, Any]:
-    """The whole report; see `thaw.publish.report` for what reads it."""
+    """The whole report; see `thaw.publish.report` for what reads it.
+
+    Functions that call gc.freeze() hide their objects from the collector's lists; they are put back where they were.
+    """
+    frozen, enabled = gc.get_freeze_count() > 0, gc.isenabled()
+    gc.disable()
+    if frozen:
+        gc.unfreeze()
+    try:
+        return _report(origins)
+    finally:
+        if frozen:
+            gc.freeze()
+        if enabled:
+            gc.enable()
+
+
+def _report(origins: Origins) -> dict[str, Any]:
     report: dict[str, Any] = {
         "language": "python%d.%d" % sys.version_info[:2],
         "threads": threads(origins),
