@@ -302,3 +302,27 @@ async def test_answers_have_the_members_of_awss(tmp_path):
         "CodeSizeUnzipped", "CodeSizeZipped", "ConcurrentExecutions", "TotalCodeSize", "UnreservedConcurrentExecutions"
     }  # fmt: skip
     await front.catalog.close()
+
+
+TEXT, JSON = {"LogFormat": "Text", "LogGroup": "/aws/lambda/g"}, {"LogFormat": "JSON", "LogGroup": "/aws/lambda/g"}
+BOTH = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"}
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "after"),
+    [
+        ({"LogFormat": "JSON"}, {"LogGroup": "cool"}, {**JSON, **BOTH, "LogGroup": "cool"}),
+        ({}, {"LogFormat": "JSON"}, {**JSON, **BOTH}),
+        ({"LogFormat": "JSON"}, {"LogFormat": "Text"}, TEXT),
+        ({}, {"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG"}, {**JSON, **BOTH, "ApplicationLogLevel": "DEBUG"}),
+        ({}, {"LogFormat": "JSON", "SystemLogLevel": "DEBUG"}, {**JSON, **BOTH, "SystemLogLevel": "DEBUG"}),
+        ({}, {"LogGroup": "cool"}, {**TEXT, "LogGroup": "cool"}),
+    ],
+)
+async def test_a_part_of_the_logging_config_leaves_the_rest(front, before, given, after):
+    await front.function("g", **({"LoggingConfig": before} if before else {}))
+    await front.settled()
+    updated = await front.ask("PUT", function("g", "/configuration"), {"LoggingConfig": given})
+    assert updated.json["LoggingConfig"] == after
+    await front.settled()
+    assert (await front.ask("GET", function("g", "/configuration"))).json["LoggingConfig"] == after

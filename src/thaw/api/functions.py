@@ -74,7 +74,7 @@ class Functions:
             package_type=arguments.package_type or "Zip",
             architectures=tuple(arguments.architectures or ("x86_64",)),
             other_members=members.given_others(arguments, {}),
-            **members.given_settings(arguments),
+            **members.given_settings(arguments, {}),
             **await asyncio.to_thread(digests, code),
         )
         members.check_rules(draft, aws_parity=self._aws_parity)
@@ -126,7 +126,8 @@ class Functions:
 
         def change(latest: Configuration) -> Configuration:
             others = members.given_others(arguments, latest.other_members)
-            changed = replace(latest, **members.given_settings(arguments), **layers, other_members=others)
+            settings = members.given_settings(arguments, latest.logging_config)
+            changed = replace(latest, **settings, **layers, other_members=others)
             members.check_rules(changed, aws_parity=self._aws_parity)
             return changed
 

@@ -83,14 +83,17 @@ def check_supported(request: Any) -> None:
             raise refuse(f"{member} is not supported by this server: leave it out of the request.")
 
 
-def given_settings(request: Any) -> dict[str, Any]:
-    """The fields of a Configuration that a CreateFunction or UpdateFunctionConfiguration request sets, but layers."""
+def given_settings(request: Any, logging_before: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a Configuration that a CreateFunction or UpdateFunctionConfiguration request sets, but layers.
+
+    `logging_before` is the LoggingConfig that the function has.
+    """
     nested = {
         "environment": request.environment and (request.environment.variables or {}),
         "ephemeral_storage": request.ephemeral_storage and request.ephemeral_storage.size,
         "tracing_mode": request.tracing_config and request.tracing_config.mode,
         "snap_start_apply_on": request.snap_start and (request.snap_start.apply_on or "None"),
-        "logging_config": request.logging_config and _logging(request.logging_config),
+        "logging_config": request.logging_config and _logging(request.logging_config, logging_before),
     }
     plain = ("runtime", "role", "handler", "description", "timeout", "memory_size", "kms_key_arn")
     return without_none({**{name: getattr(request, name) for name in plain}, **nested})
@@ -118,14 +121,17 @@ def _check_dead_letter(arn: str | None) -> None:
         )
 
 
-def _logging(given: Any) -> dict[str, str]:
-    if given.log_format != "JSON" and (given.application_log_level or given.system_log_level):
+def _logging(given: Any, before: Mapping[str, str]) -> dict[str, str]:
+    """What is not given stays, but the levels, which belong to the format JSON."""
+    merged = {"LogFormat": "Text", **before, **without_none(msgspec.to_builtins(given))}
+    if merged["LogFormat"] != "JSON" and (given.application_log_level or given.system_log_level):
         raise refuse(
             'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change '
             'the LogFormat to "JSON" and try again.'
         )
-    levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"} if given.log_format == "JSON" else {}
-    return {"LogFormat": "Text", **levels, **without_none(msgspec.to_builtins(given))}
+    if merged["LogFormat"] == "JSON":
+        return {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO", **merged}
+    return {name: value for name, value in merged.items() if name not in ("ApplicationLogLevel", "SystemLogLevel")}
 
 
 def check_rules(configuration: Configuration, *, aws_parity: bool) -> None:

@@ -73,10 +73,10 @@ def _execution_environment(settings: FunctionSettings) -> dict[str, str]:
 
 
 def _logging(settings: FunctionSettings) -> dict[str, str]:
-    """Runtimes write their own part of the log in the function's format; the level goes with JSON only."""
-    logging = settings.logging
-    level = {"AWS_LAMBDA_LOG_LEVEL": logging.application_level} if logging.log_format == "JSON" else {}
-    return {"AWS_LAMBDA_LOG_FORMAT": logging.log_format, **level}
+    """Runtimes write their own part of the log in the format JSON where these say so; for Text there are none."""
+    if settings.logging.log_format != "JSON":
+        return {}
+    return {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": settings.logging.application_level}
 
 
 def _per_start(settings: FunctionSettings, token: str, log_stream: str) -> dict[str, str]:
