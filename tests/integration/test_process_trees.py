@@ -135,9 +135,10 @@ def test_a_tree_with_extensions_comes_back_in_every_clone(tmp_path: Path) -> Non
 
 
 def in_groups(pid: int) -> bool:
-    """Whether the control groups of an environment hold a process (a line of each hierarchy names it)."""
-    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    return any(re.search(r":(memory|):.*/thaw-[^/]+/", line) for line in lines)
+    """Whether the group that limits a process's memory is one of an environment."""
+    lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    groups = {controllers: path for _, controllers, path in lines}
+    return re.search(r"/thaw-[^/]+/", groups.get("memory", groups.get("", "")) + "/") is not None
 
 
 def test_every_process_of_a_clone_is_in_its_control_groups_and_freezes_with_it(tmp_path: Path) -> None:
