@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import subprocess
 import sys
 import urllib.request
 import zipfile
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from clients.front import ACCOUNT, REGION
@@ -214,15 +217,17 @@ def test_the_server_says_where_it_is(client):
 
 
 def test_a_server_that_is_not_there():
-    import boto3
-
-    client = boto3.client("lambda", endpoint_url="http://127.0.0.1:9", region_name=REGION,
-                          aws_access_key_id="a", aws_secret_access_key="b")  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    client = boto3.client(
+        "lambda", endpoint_url=url, region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b",
+        config=Config(retries={"total_max_attempts": 1}),
+    )  # fmt: skip
     with pytest.raises(DeployFailed) as refused:
         place_of(client)
     assert str(refused.value) == (
-        'No server answers at http://127.0.0.1:9 (Could not connect to the endpoint URL: "http://127.0.0.1:9/2015-03-31/'
-        'functions/thaw-deploy-asks-where-this-is"): start one with `thaw serve`, or name its --endpoint-url.'
+        f'No server answers at {url} (Could not connect to the endpoint URL: "{url}/2015-03-31/functions/'
+        'thaw-deploy-asks-where-this-is"): start one with `thaw serve`, or name its --endpoint-url.'
     )
 
 
