@@ -1,6 +1,7 @@
 package thaw.runtime;
 
 import com.amazonaws.services.lambda.crac.Context;
+import com.amazonaws.services.lambda.crac.Core;
 import com.amazonaws.services.lambda.crac.Resource;
 import com.amazonaws.services.lambda.runtime.RequestHandler;
 import com.amazonaws.services.lambda.runtime.api.client.EventHandlerLoader;
@@ -15,6 +16,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import software.amazon.awssdk.utilslite.SdkInternalThreadLocal;
 
 /**
  * Runs the client's own way from an event to an answer a few times before the snapshot.
@@ -29,8 +31,19 @@ final class Priming implements Resource {
             "{\"text\":\"a\\u00e4\",\"number\":1,\"real\":1.5,\"truth\":true,\"nothing\":null,\"list\":[1,\"b\"],"
                     + "\"map\":{\"key\":\"value\"}}";
 
+    /** What the client and the JDK load between restore and the first answer besides; some only in some versions. */
+    private static final List<String> CLASSES = List.of(
+            "com.amazonaws.services.lambda.runtime.api.client.util.ConcurrencyConfig",
+            "sun.net.www.http.KeepAliveCache$1",
+            "sun.net.www.http.ClientVector",
+            "sun.net.www.http.KeepAliveEntry",
+            "sun.net.www.http.KeepAliveStream",
+            "sun.net.www.protocol.http.EmptyInputStream",
+            "sun.net.www.protocol.http.HttpURLConnection$HttpInputStream");
+
     @Override
     public void beforeCheckpoint(Context<? extends Resource> context) throws Exception {
+        primeRestore();
         for (Class<?> handler : List.of(OfMaps.class, OfText.class)) {
             LambdaRequestHandler loaded = EventHandlerLoader.loadEventHandler(new HandlerInfo(handler, null));
             String event = handler == OfText.class ? "\"text\"" : EVENT;
@@ -43,6 +56,24 @@ final class Priming implements Resource {
 
     @Override
     public void afterRestore(Context<? extends Resource> context) {}
+
+    /** Loads what the way from restore/next to the first call needs. */
+    private static void primeRestore() throws ReflectiveOperationException {
+        for (String name : CLASSES) {
+            try {
+                Class.forName(name);
+            } catch (ClassNotFoundException error) {
+                continue; // this JDK has it under another name, and then loads it when it is needed
+            }
+        }
+        // Links the lambdas that sort the hooks for afterRestore; beforeCheckpoint has others.
+        Object hooks = Core.getGlobalContext();
+        Method sorted = hooks.getClass().getDeclaredMethod("getCheckpointQueueForwardOrderOfRegistration");
+        sorted.setAccessible(true);
+        sorted.invoke(hooks);
+        SdkInternalThreadLocal.put("thaw", "priming");
+        SdkInternalThreadLocal.remove("thaw");
+    }
 
     private static InvocationRequest request(String event) {
         InvocationRequest request = new InvocationRequest();

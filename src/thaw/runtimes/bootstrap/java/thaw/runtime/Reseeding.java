@@ -30,7 +30,7 @@ final class Reseeding implements Resource {
 
     /** Finds everything beforehand, so that a clone only sets numbers. */
     @Override
-    public void beforeCheckpoint(Context<? extends Resource> context) throws ReflectiveOperationException {
+    public void beforeCheckpoint(Context<? extends Resource> context) throws ReflectiveOperationException, IOException {
         threads.clear();
         for (Thread thread : Thread.getAllStackTraces().keySet()) {
             threads.add(new WeakReference<>(thread));
@@ -41,10 +41,15 @@ final class Reseeding implements Resource {
         // This makes the generator if nobody has used it yet; its first seed is no secret of the snapshot.
         ofMath = (Random) field(Class.forName("java.lang.Math$RandomNumberGeneratorHolder"), "randomNumberGenerator")
                 .get(null);
+        reseed(); // and everything that this takes is loaded
     }
 
     @Override
     public void afterRestore(Context<? extends Resource> context) throws IOException, IllegalAccessException {
+        reseed();
+    }
+
+    private void reseed() throws IOException, IllegalAccessException {
         ByteBuffer seeds = fresh(3 + threads.size());
         ofMath.setSeed(seeds.getLong());
         uniquifier.set(seeds.getLong());
