@@ -200,15 +200,22 @@ class PageFaults:
                 served.ended([])
             return
         if served.ended is not None:
-            asked = self._reports.get(number)
-            self._reports[number] = self._loop.create_future()
-            self._reports[number].add_done_callback(lambda report: served.ended and served.ended(report.result()))
-            if asked is not None:  # somebody waits for a report already, which this one answers
-                self._reports[number].add_done_callback(
-                    lambda report: asked.done() or asked.set_result(report.result())
-                )
-            self._send(messages.Report(number))
+            self._report_last(number, served.ended)
         self._send(messages.Ended(number))
+
+    def _report_last(self, number: int, ended: Callable[[list[int]], None]) -> None:
+        """Ask what a clone touched that has ended; who waits for a report already gets this one."""
+        asked = self._reports.get(number)
+        last: asyncio.Future[list[int]] = self._loop.create_future()
+        self._reports[number] = last
+
+        def answer(_: asyncio.Future[list[int]]) -> None:
+            ended(last.result())
+            if asked is not None and not asked.done():
+                asked.set_result(last.result())
+
+        last.add_done_callback(answer)
+        self._send(messages.Report(number))
 
     def _stop(self, number: int) -> None:
         """End a clone whose pages nobody serves; its call gets an error."""
