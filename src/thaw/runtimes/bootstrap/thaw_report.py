@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import weakref
+from itertools import filterfalse
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -238,38 +239,16 @@ def _type_name(kind: type) -> str:
     return str(name) if module in ("builtins", "") else "%s.%s" % (module, name)
 
 
-class Seen:
-    """Which addresses were met: one bit for each 16 bytes, modulo 2 GiB.
-
-    A set would leave its numbers behind in the heap, and with them megabytes in every snapshot; this memory goes.
-    """
-
-    BITS = 1 << 27
-
-    def __enter__(self) -> Seen:
-        self._table = mmap.mmap(-1, self.BITS >> 3)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._table.close()
-
-    def is_new(self, address: int) -> bool:
-        """Whether an address comes for the first time; notes it."""
-        place = (address >> 4) % self.BITS
-        bit = 1 << (place & 7)
-        held = self._table[place >> 3]
-        if held & bit:
-            return False
-        self._table[place >> 3] = held | bit
-        return True
-
-
 class Census:
     """One walk over all objects: how many of each type and how large, the largest ones, and those that need a hook.
 
-    Containers come from the garbage collector; strings, numbers and arrays are what those refer to. Sizes are
-    `sys.getsizeof`, so memory that an extension module does not admit to is missing.
+    Containers come from the garbage collector; strings, numbers and arrays are what those refer to. Which of these
+    were met is noted in a table of one bit for each 16 bytes of memory, modulo 2 GiB: a set of numbers would stay
+    behind in the heap, megabytes in every snapshot. Sizes are `sys.getsizeof`, so memory that an extension module does not
+    admit to is missing.
     """
+
+    BITS = 1 << 27
 
     def __init__(self) -> None:
         self.complete = True
@@ -278,45 +257,68 @@ class Census:
         self.generators: list[Any] = []
         self.credentials: list[Any] = []
         self.files: list[Any] = []
-        self._deadline = time.monotonic() + SECONDS
+        self._lists: dict[type, list[Any]] = {}
 
     def take(self) -> None:
         """Walks; stops, and says so, when its time is up."""
+        deadline = time.monotonic() + SECONDS
         tracked = gc.get_objects()  # what gc.freeze() hid is among them: see `make_report`
-        with Seen() as seen:
-            for number, thing in enumerate(tracked):
-                if number % 4096 == 0 and time.monotonic() > self._deadline:
+        with mmap.mmap(-1, self.BITS >> 3) as met:
+            for start in range(0, len(tracked), 1024):
+                if time.monotonic() > deadline:
                     self.complete = False
                     return
-                if seen.is_new(id(thing)):
-                    self._count(thing)
-                for other in gc.get_referents(thing):
-                    if not gc.is_tracked(other) and seen.is_new(id(other)):
-                        self._count(other)
+                part = tracked[start : start + 1024]
+                self._count(part)
+                self._count(self._untracked(part, met))
 
-    def _count(self, thing: Any) -> None:
-        kind = type(thing)
-        if kind is FrameType or thing is self.counts or thing is self.large:
-            return
-        size = _size(thing)
-        entry = self.counts.setdefault(kind, [0, 0])
-        entry[0] += 1
-        entry[1] += size
-        if size >= LARGE:
+    def _untracked(self, things: list[Any], met: mmap.mmap) -> list[Any]:
+        """What `things` refer to and the collector does not know, each once in a walk. Every step here counts."""
+        found = []
+        mask = self.BITS - 1
+        for thing in filterfalse(gc.is_tracked, gc.get_referents(*things)):
+            place = id(thing) >> 4 & mask
+            index, bit = place >> 3, 1 << (place & 7)
+            held = met[index]
+            if not held & bit:
+                met[index] = held | bit
+                found.append(thing)
+        return found
+
+    def _count(self, things: list[Any]) -> None:
+        counts, lists, size_of = self.counts, self._lists, sys.getsizeof
+        for thing in things:
+            kind = type(thing)
+            try:
+                size = size_of(thing, 0)
+            except Exception:  # __sizeof__ of the function's own classes may raise anything
+                size = 0
+            entry = counts.get(kind)
+            if entry is None:
+                entry = counts[kind] = self._new_kind(kind)
+            entry[0] += 1
+            entry[1] += size
+            if kind in lists:
+                lists[kind].append(thing)
+            if size >= LARGE:
+                self._note_large(size, thing)
+
+    def _new_kind(self, kind: type) -> list[int]:
+        """Notes once for each type whether its objects are of interest."""
+        names = {(base.__module__, base.__name__) for base in kind.__mro__}
+        if kind is io.FileIO:
+            self._lists[kind] = self.files
+        elif names & GENERATORS and ("random", "SystemRandom") not in names:
+            self._lists[kind] = self.generators
+        elif kind.__module__ in CREDENTIALS and "Credentials" in kind.__name__:
+            self._lists[kind] = self.credentials
+        return [0, 0]
+
+    def _note_large(self, size: int, thing: Any) -> None:
+        if thing is not self.counts:
             heapq.heappush(self.large, (size, id(thing), thing))
             if len(self.large) > OBJECTS:
                 heapq.heappop(self.large)
-        if kind is io.FileIO:
-            self.files.append(thing)
-        elif (kind.__module__, kind.__name__) in GENERATORS or "Random" in kind.__name__:
-            self._note_generator(kind, thing)
-        elif kind.__module__ in CREDENTIALS and "Credentials" in kind.__name__:
-            self.credentials.append(thing)
-
-    def _note_generator(self, kind: type, thing: Any) -> None:
-        names = {(base.__module__, base.__name__) for base in kind.__mro__}
-        if names & GENERATORS and ("random", "SystemRandom") not in names:
-            self.generators.append(thing)
 
     def types(self) -> list[list[Any]]:
         """[[type, count, bytes], …], the largest first."""
@@ -347,13 +349,6 @@ class Census:
     def total(self) -> list[int]:
         """[objects, bytes]"""
         return [sum(entry[0] for entry in self.counts.values()), sum(entry[1] for entry in self.counts.values())]
-
-
-def _size(thing: Any) -> int:
-    try:
-        return sys.getsizeof(thing, 0)
-    except Exception:  # __sizeof__ of the function's own classes may raise anything
-        return 0
 
 
 def make_report(origins: Origins) -> dict[str, Any]:
