@@ -4,10 +4,10 @@
 
 The versions take turns, a segment each, against one server and one PostgreSQL; their environments are closed while the
 others have their turn, so every segment begins with cold starts. Each version may have two environments at once, as
-many as this program assumes processors: more would only keep each other from starting. Calls that are refused meanwhile
-are made again, and count from when they were first due. Beside it: the first call of fresh environments one by one,
-private memory, and how long the same application takes to start by itself with the JVM's own means (class data
-archive, ahead-of-time cache).
+many as this program assumes processors: more would only keep each other from starting. Calls that are due while both are
+busy wait in line, and count from when they were due. Beside it: the first call of fresh environments one by one, private
+memory, and how long the same application takes to start by itself with the JVM's own means (class data archive,
+ahead-of-time cache).
 
 Writes build/bench/java.json and build/bench/java.svg, and prints the table.
 """
@@ -151,6 +151,9 @@ class Bench:
             reports.append(report_values(reply.log))
             private = max(map(_private_mib, functions_of(self._server.process.pid)))
         start = "Restore Duration" if "Restore Duration" in reports[0] else "Init Duration"
+        print(
+            f"  p50 {quantile(callers, 0.5):.1f} ms, min {min(callers):.1f} ms, {private:.1f} MiB private", flush=True
+        )
         return {
             "first_call_ms": _quantiles(callers),
             "start": start,
@@ -169,7 +172,7 @@ class Bench:
     async def _load(self, name: str, seconds: float, seed: int) -> list[Call]:
         await asyncio.to_thread(self._end_environments)
         function, version = self._published[name]
-        loop = OpenLoop(self._server.process.url, function, version, self._payload, b"Kettle")
+        loop = OpenLoop(self._server.process.url, function, version, self._payload, b"Kettle", CONCURRENCY)
         return await loop.run(self._options.rate, seconds, seed)
 
 

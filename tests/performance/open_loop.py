@@ -27,9 +27,12 @@ class Call:
 
 
 class OpenLoop:
-    """Calls to one version of a function over kept connections."""
+    """Calls to one version of a function over kept connections; those that are due while all `connections` are busy
+    wait in line, and that counts."""
 
-    def __init__(self, url: str, function: str, qualifier: str, payload: bytes, expected: bytes) -> None:
+    def __init__(
+        self, url: str, function: str, qualifier: str, payload: bytes, expected: bytes, connections: int
+    ) -> None:
         parts = urlsplit(url)
         self._address = parts.hostname, parts.port
         self._request = (
@@ -37,6 +40,7 @@ class OpenLoop:
             f"Host: {parts.netloc}\r\nContent-Length: {len(payload)}\r\n\r\n"
         ).encode() + payload
         self._expected = expected
+        self._line = asyncio.Semaphore(connections)
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def run(self, rate: float, seconds: float, seed: int) -> list[Call]:
@@ -55,12 +59,11 @@ class OpenLoop:
 
     async def _call(self, began: float, due: float) -> Call:
         retries = 0
-        while True:
-            status, body = await self._exchange()
-            if status != 429:
-                break
-            retries += 1
-            await asyncio.sleep(RETRY_S)
+        async with self._line:
+            while (answer := await self._exchange())[0] == 429:
+                retries += 1
+                await asyncio.sleep(RETRY_S)
+        status, body = answer
         right = status == 200 and self._expected in body
         return Call(due, (time.perf_counter() - began - due) * 1e3, right, retries)
 
