@@ -22,7 +22,8 @@ test: setup ## Run all tests (a part of them: make test TESTS=tests/unit)
 
 bench: setup ## Measure (minutes); records go to build/bench/<suite>.json
 	@$(BIN)/thaw bench $(BENCH_ARGS)
-	@$(BIN)/python -m pytest -q -s -m bench tests/performance/test_store.py tests/performance/test_sandbox.py tests/performance/test_api.py
+	@$(BIN)/python -m pytest -q -s -m bench tests/performance/test_store.py tests/performance/test_sandbox.py tests/performance/test_api.py \
+		tests/performance/test_burst.py
 
 bench-java: setup ## Measure Spring Boot at 100 calls a second (BENCH_ARGS="--minutes 2"; 30 minutes in full)
 	@$(BIN)/python tests/performance/java_bench.py $(BENCH_ARGS)
