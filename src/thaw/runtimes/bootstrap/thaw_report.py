@@ -244,8 +244,8 @@ class Census:
 
     Containers come from the garbage collector; strings, numbers and arrays are what those refer to. Which of these
     were met is noted in a table of one bit for each 16 bytes of memory, modulo 2 GiB: a set of numbers would stay
-    behind in the heap, megabytes in every snapshot. Sizes are `sys.getsizeof`, so memory that an extension module does not
-    admit to is missing.
+    behind in the heap, megabytes in every snapshot. Sizes are `sys.getsizeof`, so memory that an extension module does
+    not admit to is missing.
     """
 
     BITS = 1 << 27
