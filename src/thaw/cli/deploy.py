@@ -148,7 +148,8 @@ def show_plan(console: Console, plan: Plan, secrets: Sequence[str] = ()) -> None
     width = max((len(change.logical_id) for change in changed), default=0)
     for change in changed:
         colour = _COLOURS[change.action.value]
-        console.print(f"  [{colour}]{change.action.value}[/] {change.logical_id:{width}}  {escape(change.title)}")
+        heading = f"{change.logical_id:{width}}  {escape(change.title)}"
+        console.print(f"  [{colour}]{change.action.value}[/] {heading}", soft_wrap=True)
         for line in _lines(change, secrets):
             console.print(f"      {escape(line)}", style="dim")
     if changed:
