@@ -4,9 +4,9 @@
 
 The versions take turns, a segment each, against one server and one PostgreSQL; their environments are closed while the
 others have their turn, so every segment begins with cold starts. Each version may have two environments at once, as
-many as this program assumes processors: more would only keep each other from starting. Calls that are due while both are
-busy wait in line, and count from when they were due. Beside it: the first call of fresh environments one by one, private
-memory, and how long the same application takes to start by itself with the JVM's own means (class data archive,
+many as this program assumes processors: more would only keep each other from starting. Calls that are due while both
+are busy wait in line, and count from when they were due. Beside it: the first call of fresh environments one by one,
+private memory, and how long the same application takes to start by itself with the JVM's own means (class data archive,
 ahead-of-time cache).
 
 Writes build/bench/java.json and build/bench/java.svg, and prints the table.
@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,7 @@ VERSIONS = (("on-demand", PLAIN, False), ("SnapStart", PLAIN, True), ("SnapStart
 def main() -> None:
     """Runs everything; the arguments are those of the module's docstring."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that server and database are stopped then, too
     code = package(jdk.entries(jdk.maven_project(jdk.SPRING)))
     with tempfile.TemporaryDirectory(prefix="thaw-bench-java-") as folder:
         with served(Path(folder, "state"), idle_timeout_s=IDLE_S) as server, postgres(gateway(server)) as database:
