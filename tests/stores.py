@@ -44,10 +44,13 @@ def free_port() -> int:
 class Valkey:
     """One server process; `stop`, `start`, and `hang` (it accepts, but does not answer)."""
 
-    def __init__(self, folder: Path, *, cluster: bool = False, settings: tuple[str, ...] = ()) -> None:
-        self.port = free_port()
+    def __init__(
+        self, folder: Path, *, cluster: bool = False, slots: range = range(16384), settings: tuple[str, ...] = ()
+    ) -> None:
+        self.port, self.bus_port = free_port(), free_port()
         self._folder = folder
         self._cluster = cluster
+        self._slots = slots
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -59,7 +62,7 @@ class Valkey:
     def start(self) -> None:
         """Starts it and waits until it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        mode = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())] if self._cluster else []
+        mode = ["--cluster-enabled", "yes", "--cluster-port", str(self.bus_port)] if self._cluster else []
         self._process = subprocess.Popen(
             [valkey_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
              "--dir", str(self._folder), *mode, *self._settings],
@@ -68,10 +71,14 @@ class Valkey:
         with redis.Redis(port=self.port) as client:
             self._until_ready(client)
             if self._cluster:
-                client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-                until_true(
-                    lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is ready"
-                )
+                client.execute_command("CLUSTER ADDSLOTSRANGE", self._slots[0], self._slots[-1])
+                if len(self._slots) == 16384:
+                    self.until_cluster()
+
+    def until_cluster(self) -> None:
+        """Waits until this node knows of all slots."""
+        with redis.Redis(port=self.port) as client:
+            until_true(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is ready")
 
     def _until_ready(self, client: redis.Redis) -> None:
         while True:
@@ -110,6 +117,25 @@ def valkey(folder: Path, *, cluster: bool = False, settings: tuple[str, ...] = (
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def valkey_cluster(folder: Path) -> Iterator[list[Valkey]]:
+    """Three servers that share the keys."""
+    parts = (range(5461), range(5461, 10923), range(10923, 16384))
+    nodes = [Valkey(folder / str(number), cluster=True, slots=slots) for number, slots in enumerate(parts)]
+    try:
+        for node in nodes:
+            node.start()
+        with redis.Redis(port=nodes[0].port) as client:
+            for node in nodes[1:]:
+                client.execute_command("CLUSTER MEET", "127.0.0.1", node.port, node.bus_port)
+        for node in nodes:
+            node.until_cluster()
+        yield nodes
+    finally:
+        for node in nodes:
+            node.stop()
 
 
 @contextmanager

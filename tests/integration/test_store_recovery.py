@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from stores import aws, new_bucket, valkey
+from stores import aws, new_bucket, valkey, valkey_cluster
 from thaw.chunk import CHUNK_SIZE
 from thaw.chunk.seal import HEADER, MAGIC, TAG_SIZE
 from thaw.config import Settings, read_settings
-from thaw.errors import NotAuthentic, RestoreFailed, StoreUnavailable
+from thaw.errors import ChunkNotFound, NotAuthentic, RestoreFailed, StoreUnavailable
 from thaw.restore.arrival import Arrival, Put
 from thaw.store import Store, lease_guard, open_store
 from thaw.store.redis_cache import RedisCache
@@ -229,4 +229,50 @@ async def test_l2_that_answers_with_an_error_is_a_sentence_and_its_connection_go
         await cache.put(name, b"")
         assert await cache.get(name) == b""
         assert client.info("clients")["connected_clients"] <= 3
+        cache.close()
+
+
+# --- zones and clusters -----------------------------------------------------------------------------------------------
+
+
+async def test_zones_that_share_a_server_keep_chunks_of_their_own(tmp_path: Path) -> None:
+    with valkey(tmp_path / "valkey") as server:
+        here, there = (RedisCache(server.url, zone=zone, limit=1 << 20) for zone in ("a", "b"))
+        name = "ab" * 32
+        await here.put(name, b"of zone a")
+        assert not await there.contains(name)
+        assert await there.names() == []
+        await there.put(name, b"of zone b")
+        await there.delete(name)
+        assert await here.get(name) == b"of zone a"
+        here.close()
+        there.close()
+
+
+async def test_a_cluster_of_three_shares_chunks_out_and_a_moved_slot_is_followed(tmp_path: Path) -> None:
+    with valkey_cluster(tmp_path) as nodes:
+        cache = RedisCache(nodes[0].url, zone="a", limit=1 << 20)
+        contents = {bytes([number] * 32).hex(): os.urandom(1000 + number) for number in range(64)}
+        for name, content in contents.items():
+            await cache.put(name, content)
+        assert {name: await cache.get(name) for name in contents} == contents
+        assert set(await cache.names()) == set(contents)
+        clients = [redis.Redis(port=node.port) for node in nodes]
+        assert all(client.dbsize() > 0 for client in clients)
+        assert sum(client.dbsize() for client in clients) == len(contents)
+        moved = clients[0].keys()[0]  # to another node, without its content, as if that had been evicted there
+        slot = clients[0].execute_command("CLUSTER KEYSLOT", moved)
+        for key in clients[0].execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
+            clients[0].delete(key)
+        owner = clients[1].execute_command("CLUSTER MYID").decode()
+        for client in (clients[1], clients[0], clients[2]):
+            client.execute_command("CLUSTER SETSLOT", slot, "NODE", owner)
+        name = moved.decode().rpartition(":")[2]
+        with pytest.raises(ChunkNotFound):
+            await cache.get(name)
+        await cache.put(name, b"at its new place")
+        assert await cache.get(name) == b"at its new place"
+        assert clients[1].get(moved) == b"at its new place"
+        for client in clients:
+            client.close()
         cache.close()
