@@ -1,18 +1,18 @@
-"""The Spring Boot example (examples/spring-boot), primed, over a real PostgreSQL."""
+"""The Spring Boot example (examples/spring-boot), deployed from its SAM template, over a real PostgreSQL."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from integration.test_seeds import gateway, postgres
+from integration.test_seeds import Postgres, gateway, postgres
 from java import jdk
-from packing import package
-from serving import ROLE, Served
-from thaw.cli.measuring import wait_active
+from serving import Served
 
 pytestmark = [
     pytest.mark.root,
@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="sandboxes need root"),
 ]
-HANDLER = "com.example.products.PrimedLambdaHandler::handleRequest"
 
 
 def request(method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -34,26 +33,30 @@ def request(method: str, path: str, body: Any = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def deploy(server: Served, database: Postgres) -> None:
+    """The example's own template, which lies beside what was built of it."""
+    classes = jdk.maven_project(jdk.SPRING)
+    template = classes.parent.parent / "template.yaml"
+    values = {
+        "DatabaseUrl": f"jdbc:postgresql://{database.address}:{database.port}/postgres",
+        "DatabaseUser": database.user, "DatabasePassword": database.password, "PrimingRounds": "20",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "thaw.cli", "deploy", str(template), "--endpoint-url", server.process.url]
+    for name, value in values.items():
+        command += ["--parameter-overrides", f"{name}='{value}'" if " " in value else f"{name}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_crud_through_clones_that_share_one_database(server: Served) -> None:
-    code = package(jdk.entries(jdk.maven_project(jdk.SPRING)))
+    jdk.java("java17")  # as the template says
     with postgres(gateway(server)) as database:
-        variables = {
-            "DB_URL": f"jdbc:postgresql://{database.address}:{database.port}/postgres",
-            "DB_USER": database.user,
-            "DB_PASSWORD": database.password,
-            "PRIMING_ROUNDS": "20",
-        }
-        server.client.create_function(
-            FunctionName="spring", Runtime=jdk.oldest(), Role=ROLE, Handler=HANDLER, Timeout=30, MemorySize=2048,
-            Code={"ZipFile": code}, SnapStart={"ApplyOn": "PublishedVersions"}, Environment={"Variables": variables},
-        )  # fmt: skip
-        wait_active(server.client, "spring")
-        version = server.publish("spring")
-        # Spring closed its connections before the snapshot.
+        deploy(server, database)
+        # Spring closed its connections before both snapshots.
         assert database.connections() == 0
 
-        def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
-            reply = server.call("spring", request(method, path, body), version)
+        def ask(method: str, path: str, body: Any = None, function: str = "products-primed") -> tuple[int, Any]:
+            reply = server.call(function, request(method, path, body), "live")
             assert reply.error is None, reply.payload
             text = reply.payload.get("body")
             return reply.payload["statusCode"], json.loads(text) if text else None
@@ -63,7 +66,7 @@ def test_crud_through_clones_that_share_one_database(server: Served) -> None:
         status, kettle = ask("POST", "/products", {"name": "Kettle", "price": 19.5})
         assert (status, kettle["name"]) == (201, "Kettle")
         path = f"/products/{kettle['id']}"
-        assert ask("GET", path) == (200, {**kettle, "price": 19.5})
+        assert ask("GET", path, function="products-snapstart") == (200, {**kettle, "price": 19.5})
         assert ask("PUT", path, {"name": "Kettle", "price": 7})[0] == 200
         assert ask("POST", "/products", {"name": "", "price": 7})[0] == 400
         assert ask("DELETE", path)[0] == 204
