@@ -240,6 +240,8 @@ def after_register():
     with pytest.raises(InitFailed) as failure:
         await environment.initialised(20.0)
     assert failure.value.error_type == "Extension.InitError"
+    assert str(failure.value) == "The Init phase failed: an extension reported Extension.InitError."
+    assert json.loads(failure.value.payload)["errorMessage"] == "Extension failing failed: Extension.NoConfig"
     assert said(environment, "^EXTENSION") == [
         "EXTENSION\tName: failing\tState: InitError\tEvents: [INVOKE, SHUTDOWN]\tError Type: Extension.NoConfig"
     ]
@@ -267,6 +269,17 @@ async def test_an_extension_that_is_no_program_fails_init(shop: Workshop) -> Non
         await environment.initialised(20.0)
     assert failure.value.error_type == "Extension.LaunchError"
     assert "fork/exec /opt/extensions/broken: exec format error" in str(failure.value)
+
+
+async def test_more_extensions_than_lambda_takes_fail_init(shop: Workshop) -> None:
+    many = {f"extension{number}": program() for number in range(11)}
+    environment = await shop.launched(FUNCTION, layers=layer(shop.folder, **many))
+    with pytest.raises(InitFailed) as failure:
+        await environment.initialised(20.0)
+    assert failure.value.error_type == "Extension.TooManyExtensions"
+    assert json.loads(failure.value.payload)["errorMessage"] == (
+        "Extension limit (10) reached: /opt/extensions holds 11 files"
+    )
 
 
 async def test_an_extension_that_never_registers_is_an_init_that_takes_too_long(shop: Workshop) -> None:

@@ -253,6 +253,11 @@ async def test_a_version_is_pending_until_its_snapshot_is_taken(bench: Bench) ->
             "FunctionError.RuntimeInitError",
         ),
         (
+            InitFailed("An extension reported Extension.InitError.", error_type="Extension.InitError"),
+            "An error occurred during function initialization. An extension reported Extension.InitError.",
+            "FunctionError.ExtensionInitError",
+        ),
+        (
             InitTimedOut("Init took longer than 130 s.", error_type="Sandbox.Timedout"),
             "An error occurred during function initialization. Init took longer than 130 s.",
             "FunctionError.InitTimeout",

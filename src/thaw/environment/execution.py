@@ -18,7 +18,7 @@ from thaw.environment.log_pipe import LogPipe
 from thaw.environment.memory_use import MemoryUse
 from thaw.environment.outcome import Answered, Failed, Outcome, TimedOut
 from thaw.environment.runtime_api.conversation import State
-from thaw.environment.runtime_api.extensions import Extensions, FrozenExtension, Metadata
+from thaw.environment.runtime_api.extensions import LIMIT, Extensions, FrozenExtension, Metadata
 from thaw.environment.runtime_api.http import RESTORED, Sink
 from thaw.environment.sandbox import Sandbox
 from thaw.environment.settings import FunctionSettings, WaitsIn
@@ -93,7 +93,12 @@ class Environment:
         log.append(self._lines.init_start())
         try:
             self._furnish(None)
-            if names := extending.extension_names(settings):
+            names = extending.extension_names(settings)
+            if len(names) > LIMIT:
+                kind = "Extension.TooManyExtensions"
+                message = f"Extension limit ({LIMIT}) reached: /opt/extensions holds {len(names)} files"
+                self._settle(Failed(kind, document(kind, message, "")))
+            elif names:
                 self._awaits_extensions = True
                 given = (self.credentials_token, log.name)
                 await extending.start_extensions(sandbox, settings, names, self._pipe.write_end, given)

@@ -41,7 +41,8 @@ class Failed:
     @property
     def summary(self) -> str:
         """A few words for people."""
-        return self.exit.reason if self.exit else f"the runtime reported {self.error_type}"
+        who = "an extension" if self.error_type.startswith("Extension.") else "the runtime"
+        return self.exit.reason if self.exit else f"{who} reported {self.error_type}"
 
     def payload(self, request_id: str, limit_s: float) -> bytes:
         """The document that the runtime posted, else Lambda's for a process that ended."""

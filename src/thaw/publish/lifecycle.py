@@ -54,6 +54,11 @@ INIT_CODES = {
     "Runtime.InvalidEntrypoint": "FunctionError.InvalidEntryPoint",
     "Runtime.InvalidWorkingDir": "FunctionError.InvalidWorkingDirectory",
     "Runtime.OutOfMemory": "FunctionError.InitResourceExhausted",
+    "Extension.InitError": "FunctionError.ExtensionInitError",
+    "Extension.ExitError": "FunctionError.ExtensionInitError",
+    "Extension.Crash": "FunctionError.ExtensionInitError",
+    "Extension.LaunchError": "FunctionError.ExtensionInitError",
+    "Extension.TooManyExtensions": "FunctionError.TooManyExtensions",
 }
 
 
