@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from thaw.chunk import CHUNK_SIZE
 from thaw.chunk.seal import HEADER, MAGIC, TAG_SIZE
 from thaw.config import Settings, read_settings
 from thaw.errors import ChunkNotFound, NotAuthentic, RestoreFailed, StoreUnavailable
-from thaw.restore.arrival import Arrival, Put
+from thaw.restore import Put, unpack_folder
+from thaw.restore.arrival import Arrival
 from thaw.store import Store, lease_guard, open_store
 from thaw.store.redis_cache import RedisCache
 
@@ -211,6 +214,28 @@ async def test_a_full_memory_is_one_sentence() -> None:
     arrival.close()
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted")
+def test_a_tmp_without_room_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "frozen").mkdir()
+    (tmp_path / "frozen" / "file").write_bytes(os.urandom(1 << 20))
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as packed:
+        packed.add(tmp_path / "frozen" / "file", "file")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "thaw-test", str(small)], check=True)
+    try:
+        sentence = (
+            r"^The snapshot's /tmp could not be unpacked \(\[Errno 28\] No space left on device\): give the function "
+            r"more ephemeral storage\.$"
+        )
+        with pytest.raises(RestoreFailed, match=sentence):
+            unpack_folder(archive.getvalue(), small)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
 # --- answers of L2 that are no chunks ---------------------------------------------------------------------------------
 
 
@@ -230,6 +255,57 @@ async def test_l2_that_answers_with_an_error_is_a_sentence_and_its_connection_go
         assert await cache.get(name) == b""
         assert client.info("clients")["connected_clients"] <= 3
         cache.close()
+
+
+class SlowProxy:
+    """Stands before a server; of answers that are longer than 1000 bytes it hands on 100 bytes every 50 ms."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, here = await asyncio.open_connection("127.0.0.1", self._port)
+        self._tasks |= {
+            asyncio.create_task(self._hand_on(reader, here)), asyncio.create_task(self._hand_on(there, writer))
+        }  # fmt: skip
+
+    async def _hand_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(1 << 16):
+                while data:
+                    target.write(data[:100] if len(data) > 1000 else data)
+                    await target.drain()
+                    data = data[100:] if len(data) > 1000 else b""
+                    await asyncio.sleep(0.05 if data else 0)
+        finally:
+            target.close()
+
+
+async def test_l2_that_answers_byte_by_byte_is_given_up(tmp_path: Path) -> None:
+    with valkey(tmp_path / "valkey") as server:
+        async with SlowProxy(server.port) as url:
+            name = "ab" * 32
+            quick = RedisCache(server.url, zone="a", limit=1 << 20)
+            await quick.put(name, b"x" * (1 << 19))
+            slow = RedisCache(url, zone="a", limit=1 << 20, limit_s=0.5)
+            async with asyncio.timeout(60):  # all of it would take minutes
+                with pytest.raises(StoreUnavailable, match="its answer comes too slowly"):
+                    await slow.get(name)
+            await quick.put(name, b"small")
+            assert await slow.get(name) == b"small"
+            quick.close()
+            slow.close()
 
 
 # --- zones and clusters -----------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class RedisCache:
     def __init__(self, url: str, *, zone: str, limit: int, limit_s: float = 1.0) -> None:
         self._prefix = f"thaw:{zone}:chunk:"
         self._limit = limit
+        self._limit_s = limit_s
         self._client = _client(url, limit_s)
         self._shown = _without_password(url)
         self._buffers = Buffers(limit + FRAME)
@@ -91,7 +92,7 @@ class RedisCache:
     def _read(self, key: str, id: str) -> memoryview:
         """The content in this thread's buffer, until the thread reads again."""
         buffer = memoryview(self._buffers.own())
-        content = self._answer(lambda client: read_value(client, key, buffer))
+        content = self._answer(lambda client: read_value(client, key, buffer, self._limit_s))
         if content is None:
             raise ChunkNotFound(f"{id} is not in {self._shown}, because it was deleted or never arrived.")
         if isinstance(content, int):

@@ -8,6 +8,7 @@ The protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/ (bul
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import redis
@@ -18,17 +19,18 @@ _END = b"\r\n"
 _NULLS = (b"$-1", b"_")
 
 
-def read_value(client: Any, key: str, buffer: memoryview) -> memoryview | int | None:
+def read_value(client: Any, key: str, buffer: memoryview, limit_s: float) -> memoryview | int | None:
     """The value of `key`, a part of `buffer`; its size where it is larger than the buffer; None where there is none.
 
-    `client` is redis-py's, for one server or a cluster. Raises as its methods do.
+    `client` is redis-py's, for one server or a cluster. Raises as its methods do, and TimeoutError where the whole
+    answer takes longer than `limit_s`: the client's own limit begins anew with every byte.
     """
     pool = _pool(client, key)
     connection = pool.get_connection()
     try:
         connection.send_command("GET", key)
         # There is no public name for it; the store's contract suite fails where it is called something else.
-        answer = _Answer(connection._sock, buffer)
+        answer = _Answer(connection._sock, buffer, time.monotonic() + limit_s)
         content = answer.read()
         if answer.pending:
             connection.disconnect()
@@ -60,9 +62,10 @@ def _into(buffer: memoryview, value: bytes) -> memoryview | int:
 class _Answer:
     """One answer on its way into a buffer. `pending` says that a part of it is still on its way when it was read."""
 
-    def __init__(self, sock: Any, buffer: memoryview) -> None:
+    def __init__(self, sock: Any, buffer: memoryview, deadline: float) -> None:
         self._socket = sock
         self._buffer = buffer
+        self._deadline = deadline
         self._count = 0
         self.pending = False
 
@@ -95,3 +98,5 @@ class _Answer:
         if not received:
             raise redis.exceptions.ConnectionError("the server closed the connection")
         self._count += received
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("its answer comes too slowly")
