@@ -139,6 +139,18 @@ def test_a_plain_function_has_no_findings(server: Served) -> None:
     assert "SNAPSHOT_FINDING" not in server.log("plain")
 
 
+def test_a_child_process_is_a_finding_with_its_place_in_the_source(server: Served) -> None:
+    source = "import subprocess\n\ndef start():\n    return subprocess.Popen(['sleep', '3600'])\n\nchild = start()\n"
+    server.create("parent", source + PLAIN, SnapStart=SNAP_START)
+    said = thaw("publish", "parent", "--endpoint-url", server.process.url)
+    assert (
+        "TS271 The child process sleep (sleep 3600), made in app.py, line 4 (start), called from line 6, is part of "
+        "the snapshot, and every clone has one of its own: end it in a before-snapshot hook where clones do not need it."
+    ) in said
+    assert [one["name"] for one in inspected(server, "parent")["processes"]][1:] == ["sleep"]
+    assert server.call("parent", 5, "1").payload == 5
+
+
 def test_publish_without_snapstart_says_that_there_is_no_snapshot(server: Served) -> None:
     server.create("cold", PLAIN)
     said = thaw("publish", "cold", "--endpoint-url", server.process.url)

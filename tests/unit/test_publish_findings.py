@@ -102,7 +102,7 @@ def test_connections_are_told_without_a_report_too() -> None:
 
 
 def test_children_and_credentials() -> None:
-    stock = Stock([process(), process(9, name="sleep", command="sleep 3600")])
+    stock = Stock([process(), process(9, name="sleep", command="sleep 3600", descends=True)])
     report = Report(
         "python3.13",
         children=[Child(9, "sleep 3600", [HERE, THERE])],

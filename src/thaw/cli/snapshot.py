@@ -212,6 +212,8 @@ def working_set(manifest: Manifest) -> list[Any]:
 
 
 async def _description(opened: Opened, name: str, measure: bool) -> list[str]:
+    from rich.markup import escape
+
     key = opened.key_of(name)
     manifest = await opened.manifest(key)
     sizes = _chunk_sizes(manifest)
@@ -224,6 +226,7 @@ async def _description(opened: Opened, name: str, measure: bool) -> list[str]:
         held = await _held(store, set(sizes))
         of_all = f"{len(held)} of {len(sizes)} chunks ({_share(sum(sizes[id] for id in held), sum(sizes.values()))})"
         lines.append(f"  {tier}  {of_all}" + (await _timed(opened, manifest, tier, store) if measure else ""))
+    lines += [f"  [yellow]{code}[/] {escape(sentence)}" for code, sentence in manifest.facts.get("findings", ())]
     return lines
 
 

@@ -144,7 +144,7 @@ def _thread_sentence(names: list[str], made: str) -> str:
 
 def _children(stock: Stock, report: Report | None) -> Iterator[Finding]:
     made = {one.number: made_text(one.made) for one in report.children} if report is not None else {}
-    for process in stock.processes[1:]:
+    for process in (one for one in stock.processes if one.descends):
         where = made.get(process.number) or made.get(0, "")
         shown = f"The child process {process.name} ({process.command or process.number})" + (
             f", {where}," if where else ""

@@ -12,7 +12,7 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 MAPPINGS, FILES, DESCRIPTORS, THREADS = 60, 12, 256, 256
@@ -38,7 +38,8 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStock:
-    """One process. `number` is its own view; `mappings` are (what, count, bytes resident, bytes of its own)."""
+    """One process. `number` is its own view; `mappings` are (what, count, bytes resident, bytes of its own);
+    `descends`: the function started it, itself or through another process (an extension's processes it did not)."""
 
     number: int
     name: str
@@ -47,6 +48,7 @@ class ProcessStock:
     threads: list[tuple[int, str]]
     descriptors: list[Descriptor]
     secrets: list[str]
+    descends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,10 @@ def take_stock(main: int, others: Sequence[int] = (), *, own_port: int = 0) -> S
     """Looks at the process `main` and at `others` (numbers as this process sees them); `own_port` is the local port of
     the runtime's connection, which is left out. A process that ends meanwhile is left out, too."""
     found = []
+    family = set(_descendants(main))
     for pid in (main, *(other for other in others if other != main)):
         try:
-            found.append(_process(pid, own_port))
+            found.append(replace(_process(pid, own_port), descends=pid in family))
         except (FileNotFoundError, ProcessLookupError):
             continue
     sizes = dict(_tmp_files(f"/proc/{main}/root/tmp"))
@@ -85,6 +88,16 @@ def _variable(pid: int, name: str) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     return next((one.partition("=")[2] for one in variables if one.startswith(f"{name}=")), "")
+
+
+def _descendants(pid: int) -> list[int]:
+    """Children, their children, and so on; none where the process has ended."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+        children = [int(one) for task in tasks for one in _text(f"/proc/{pid}/task/{task}/children").split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [*children, *(below for child in children for below in _descendants(child))]
 
 
 def _process(pid: int, own_port: int) -> ProcessStock:
