@@ -54,6 +54,11 @@ def test_relative_folders_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_p
             "The setting network is '8.8.0.0/16', but must be a private IPv4 network of at least 256 addresses, "
             "such as 10.213.0.0/16: set THAW_NETWORK or --network to a value it takes.",
         ),
+        (
+            {"egress": "nowhere"},
+            'The setting egress is \'nowhere\', but must be "guarded", "all", or IPv4 networks such as '
+            "10.0.0.0/8,192.0.2.7/32: set THAW_EGRESS or --egress to a value it takes.",
+        ),
         ({"colour": "red"}, "There is no setting named 'colour': see `thaw serve --help` for those there are."),
     ],
 )
