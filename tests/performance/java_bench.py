@@ -56,7 +56,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that server and database are stopped then, too
     code = package(jdk.entries(jdk.maven_project(jdk.SPRING)))
     with tempfile.TemporaryDirectory(prefix="thaw-bench-java-") as folder:
-        with served(Path(folder, "state"), idle_timeout_s=IDLE_S) as server, postgres(gateway(server)) as database:
+        with (
+            served(Path(folder, "state"), idle_timeout_s=IDLE_S, init_limit_s=60) as server,
+            postgres(gateway(server)) as database,
+        ):
             bench = Bench(server, database, code, options)
             found = bench.run()
         print("starting the application by itself ...", flush=True)
