@@ -145,7 +145,8 @@ def test_a_child_process_is_a_finding_with_its_place_in_the_source(server: Serve
     said = thaw("publish", "parent", "--endpoint-url", server.process.url)
     assert (
         "TS271 The child process sleep (sleep 3600), made in app.py, line 4 (start), called from line 6, is part of "
-        "the snapshot, and every clone has one of its own: end it in a before-snapshot hook where clones do not need it."
+        "the snapshot, and every clone has one of its own: end it in a before-snapshot hook where clones do not "
+        "need it."
     ) in said
     assert [one["name"] for one in inspected(server, "parent")["processes"]][1:] == ["sleep"]
     assert server.call("parent", 5, "1").payload == 5
