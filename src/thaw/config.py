@@ -131,8 +131,8 @@ class Settings(BaseSettings):
     python_index_url: str | None = None
     """Package index from which the runtime client is installed; None means pip's own configuration."""
     maven_repository_url: str | None = Field(default=None, pattern=r"^(https?|file)://\S+$")
-    """Maven repository from which the Java runtime client is fetched directly; None: Maven fetches it, from where its own
-    settings say."""
+    """Maven repository from which the Java runtime client is fetched directly; None: Maven fetches it, from where its
+    own settings say."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least important line that the server itself prints."""
 
