@@ -321,12 +321,23 @@ class Restoring:
         is loaded from the store when it is called.
         """
         configuration = replace(configuration, snapshot_key=manifest.snapshot_key)
+        gone = False
 
         async def load(settings: FunctionSettings) -> ResidentSnapshot:
-            loading = self._resident(configuration, settings, manifest, plan, disk, memory_fd)
-            return await _without_defects(configuration, loading)
+            """Goes on where the publish is cancelled meanwhile, so it needs a descriptor of its own."""
+            if gone:
+                raise RestoreFailed("The image that was just taken is not there any more.", step="image")
+            own = os.dup(memory_fd)
+            try:
+                loading = self._resident(configuration, settings, manifest, plan, disk, own)
+                return await _without_defects(configuration, loading)
+            finally:
+                os.close(own)
 
-        await self._prepare(configuration, load)
+        try:
+            await self._prepare(configuration, load)
+        finally:
+            gone = True
 
     def prepare(self, configuration: Configuration) -> None:
         """Loads a new snapshot in the background, so that the first call of its version need not wait for it."""
