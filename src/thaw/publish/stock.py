@@ -17,6 +17,8 @@ from typing import Any
 
 MAPPINGS, FILES, DESCRIPTORS, THREADS = 60, 12, 256, 256
 _HEAD = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)$")
+# The process has ended, or is not ours to look into (a server without root): then there is less to tell.
+UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
 # include/net/tcp_states.h
 _TCP_STATES = {"01": "connected", "02": "connecting", "08": "closing", "0A": "listening", "07": "unconnected"}
 _SECRET = re.compile(r"(?i)PASSW|SECRET|TOKEN|CREDENTIAL|(API|PRIVATE|ACCESS)_?KEY|CONNECTION_STRING")
@@ -69,13 +71,13 @@ class Stock:
 
 def take_stock(main: int, others: Sequence[int] = (), *, own_port: int = 0) -> Stock:
     """Looks at the process `main` and at `others` (numbers as this process sees them); `own_port` is the local port of
-    the runtime's connection, which is left out. A process that ends meanwhile is left out, too."""
+    the runtime's connection, which is left out. A process that ends meanwhile, or may not be read, is left out, too."""
     found = []
     family = set(_descendants(main))
     for pid in (main, *(other for other in others if other != main)):
         try:
             found.append(replace(_process(pid, own_port), descends=pid in family))
-        except (FileNotFoundError, ProcessLookupError):
+        except UNREADABLE:
             continue
     sizes = dict(_tmp_files(f"/proc/{main}/root/tmp"))
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:FILES]
@@ -85,7 +87,7 @@ def take_stock(main: int, others: Sequence[int] = (), *, own_port: int = 0) -> S
 def _variable(pid: int, name: str) -> str:
     try:
         variables = _text(f"/proc/{pid}/environ").split("\0")
-    except (FileNotFoundError, ProcessLookupError):
+    except UNREADABLE:
         return ""
     return next((one.partition("=")[2] for one in variables if one.startswith(f"{name}=")), "")
 
@@ -95,7 +97,7 @@ def _descendants(pid: int) -> list[int]:
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
         children = [int(one) for task in tasks for one in _text(f"/proc/{pid}/task/{task}/children").split()]
-    except (FileNotFoundError, ProcessLookupError):
+    except UNREADABLE:
         return []
     return [*children, *(below for child in children for below in _descendants(child))]
 
@@ -224,7 +226,7 @@ def _tmp_files(folder: str) -> Iterator[tuple[str, int]]:
         for name in names:
             try:
                 status = os.lstat(os.path.join(path, name))
-            except FileNotFoundError:
+            except UNREADABLE:
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield "/tmp" + path.removeprefix(folder) + "/" + name, status.st_size

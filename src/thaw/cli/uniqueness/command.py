@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 def uniqueness(
     clones: Annotated[int, typer.Option(help="Clones of one snapshot to compare", min=2)] = 2000,
     runtime: Annotated[str | None, typer.Option(help="As python3.13 [the newest here]")] = None,
-    without_packages: Annotated[bool, typer.Option(help="Leave numpy and cryptography out")] = False,
+    without_packages: Annotated[
+        bool, typer.Option("--without-packages", help="Leave numpy and cryptography out")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
     state_dir: Annotated[
         Path | None, typer.Option(help="State folder of the server; its installed runtimes are used")
