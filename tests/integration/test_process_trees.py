@@ -152,3 +152,26 @@ def test_every_process_of_a_clone_is_in_its_control_groups_and_freezes_with_it(t
         reply = running.call("f", "b", version)
         assert (reply.payload["helper"], reply.payload["squares"]) == (["3", "b"], True)
         assert "Restore Duration" not in reply.log
+
+
+INTERNAL = (
+    "import http.client, json, os, threading, time\napi = http.client"
+    + FUNCTION.partition("\napi = http.client")[2].partition("\ndef handler")[0]
+    + """
+def handler(event, context):
+    end = time.monotonic() + 10
+    while context.aws_request_id not in seen and time.monotonic() < end:
+        time.sleep(0.005)
+    return [seen == [context.aws_request_id], os.getpid()]
+"""
+)
+
+
+def test_an_internal_extension_alone_goes_on_in_every_clone(tmp_path: Path) -> None:
+    with served(tmp_path / "state", idle_timeout_s=0) as running:
+        running.create("f", INTERNAL, SnapStart=SNAP_START)
+        version = running.publish("f")
+        for _ in range(5):
+            reply = running.call("f", None, version)
+            assert "Restore Duration" in reply.log
+            assert reply.payload[0] is True
