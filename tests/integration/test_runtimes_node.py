@@ -48,7 +48,7 @@ exports.handler = async (event, context) => {
   console.log("handling", event.name);
   return {
     event, made, calls, same: hash(3e6) === warm, held: heap.get("key 19999").i, pool: await pool,
-    ticking: ticks > before, kept: fs.readFileSync("/tmp/kept", "utf8"), 
+    ticking: ticks > before, kept: fs.readFileSync("/tmp/kept", "utf8"),
     heap: require("node:v8").getHeapStatistics().heap_size_limit,
     drawn: [Math.random(), crypto.randomUUID(), crypto.randomBytes(8).toString("hex")],
     read: (await fs.promises.readdir("/var/task")).sort(), id: context.awsRequestId.length,
