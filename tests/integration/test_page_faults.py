@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import os
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from matrix import harness
 from thaw.environment.template import build_template
-from thaw.errors import RestoreFailed, StoreUnavailable
+from thaw.errors import RestoreFailed, RestoreRefused, StoreUnavailable
 from thaw.restore import Observed, PageFaults, PageFaultService, Put, Resident, page_faults
 from thaw.snapshot import Capture, Layout, lay_out
 
@@ -249,3 +250,26 @@ async def test_more_news_than_the_socket_holds_arrive_in_order(tmp_path: Path) -
             os.kill(made.faults.pid, signal.SIGCONT)
         _, answer = await harness.thawed(_Cloner(resident), await made.box("clone"), b"")
         assert answer == {"found": expected()}
+
+
+def kinds_of_descriptors() -> Counter[str]:
+    """How many descriptors of each kind this process has."""
+    found: Counter[str] = Counter()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the listing itself
+            found[os.readlink(f"/proc/self/fd/{number}").partition(":")[0]] += 1
+    return found
+
+
+async def test_an_image_that_cannot_be_had_leaves_no_descriptor(tmp_path: Path) -> None:
+    async with frozen(tmp_path, "lazy_memory") as made:
+        before = kinds_of_descriptors()
+        with pytest.raises(StoreUnavailable):
+            await made.resident(Source(made.layout.memory, broken={0}))
+        with pytest.raises(RestoreRefused):
+            await Resident.load(
+                mounts=made.namespace, places=harness._shared_places(), plan=made.layout.plan,
+                facts={**made.capture.facts, "architecture": "another"}, source=Source(made.layout.memory),
+                page_faults=made.faults,
+            )  # fmt: skip
+        assert kinds_of_descriptors() == before

@@ -13,7 +13,7 @@ import os
 import signal
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -121,20 +121,22 @@ class Resident:
         first = _pieces(0, eager, source.piece)
         clones_own = _pieces(facts.get("clone_offset", source.size), source.size, source.piece)
         fetching = asyncio.create_task(arrival.fetch([*first, *clones_own]))
+        release: Callable[[], Awaitable[None]] | None = None
         try:
             template = await Template.load(
                 mounts=mounts, places=places, plan=plan, memory_fd=arrival.memory, facts=facts, fill=False
             )
             resident = cls(template, arrival, page_faults)
-            try:
-                await resident._settle(eager, fetching, plan)
-            except BaseException:
-                await resident.close()
-                raise
+            release = resident.close
+            await resident._settle(eager, fetching, plan)
             return resident
         except BaseException:
-            fetching.cancel()
+            fetching.cancel()  # and waited for: a thread may be writing to the image, which is closed then
             await asyncio.gather(fetching, return_exceptions=True)
+            if release is None:
+                arrival.close()
+            else:
+                await release()
             raise
 
     @classmethod
