@@ -8,13 +8,13 @@ import json
 import os
 import secrets
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyroute2 import IPRoute
 
 from attack.test_escape import ATTACKER, attempt
 from sandboxes import Workshop, call, is_root, workshop
@@ -184,15 +184,19 @@ async def test_the_variables_of_another_environment_cannot_be_read(shop: Worksho
 # --- the egress policy ------------------------------------------------------------------------------------------------
 
 
+LOOPBACK = 1  # the number of lo in every network namespace
+
+
 @contextmanager
 def listening_on(address: str) -> Iterator[int]:
     """A listener of this machine at an address that it gets for a while; its port."""
-    subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
-    try:
-        with socket.create_server((address, 0)) as server:
-            yield server.getsockname()[1]
-    finally:
-        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
+    with IPRoute() as routing:
+        routing.addr("add", index=LOOPBACK, address=address, prefixlen=32)
+        try:
+            with socket.create_server((address, 0)) as server:
+                yield server.getsockname()[1]
+        finally:
+            routing.addr("del", index=LOOPBACK, address=address, prefixlen=32)
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ LONG = time.CLOCK_BOOTTIME
 made, woken = (time.monotonic(), time.clock_gettime(LONG), time.time()), threading.Event()
 
 def wait():
-    time.sleep(0.2)        # under way in the snapshot, and ends in the clone
+    time.sleep(0.2)
     woken.set()
 
 def handler(event, context):
