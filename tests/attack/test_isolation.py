@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -190,13 +191,18 @@ LOOPBACK = 1  # the number of lo in every network namespace
 @contextmanager
 def listening_on(address: str) -> Iterator[int]:
     """A listener of this machine at an address that it gets for a while; its port."""
-    with IPRoute() as routing:
-        routing.addr("add", index=LOOPBACK, address=address, prefixlen=32)
+    with ThreadPoolExecutor(1) as thread:  # pyroute2 wants a thread without an event loop
+        thread.submit(_change_address, "add", address).result()
         try:
             with socket.create_server((address, 0)) as server:
                 yield server.getsockname()[1]
         finally:
-            routing.addr("del", index=LOOPBACK, address=address, prefixlen=32)
+            thread.submit(_change_address, "del", address).result()
+
+
+def _change_address(change: str, address: str) -> None:
+    with IPRoute() as routing:
+        routing.addr(change, index=LOOPBACK, address=address, prefixlen=32)
 
 
 @asynccontextmanager
