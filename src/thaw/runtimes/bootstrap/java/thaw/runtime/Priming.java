@@ -34,7 +34,9 @@ final class Priming implements Resource {
     /** What the client and the JDK load between restore and the first answer besides; some only in some versions. */
     private static final List<String> CLASSES = List.of(
             "com.amazonaws.services.lambda.runtime.api.client.util.ConcurrencyConfig",
+            "jdk.internal.event.ThreadSleepEvent",
             "sun.net.www.http.KeepAliveCache$1",
+            "sun.net.www.http.KeepAliveCache$ClientVector",
             "sun.net.www.http.ClientVector",
             "sun.net.www.http.KeepAliveEntry",
             "sun.net.www.http.KeepAliveStream",
@@ -136,11 +138,16 @@ final class Priming implements Resource {
         }
     }
 
-    /** Answers text with that text. */
+    /** Answers text with text put together in the usual ways: each way is linked by classes made on first use. */
     public static final class OfText implements RequestHandler<String, String> {
         @Override
         public String handleRequest(String event, com.amazonaws.services.lambda.runtime.Context context) {
-            return event;
+            Object object = event;
+            int number = event.length();
+            String text = "before " + object;
+            text = event + " after " + object;
+            text = "before " + event + " between " + text + " after";
+            return "before " + number + " between " + object + " and " + text;
         }
     }
 }
