@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import Served, served, share_runtimes
+from serving import Served, Traces, served, share_runtimes
 from thaw.cli.process import ServerProcess
 from thaw.environment.rootless import NO_SNAPSHOTS, WARNINGS
 from thaw.runtimes import Runtimes
@@ -121,6 +121,8 @@ def test_an_ordinary_user_serves_functions(folder: Path, program: Path, monkeypa
         _check(reply.payload)
         assert "Restore Duration" not in reply.log
         said = running.process.log.read_text()
+        traces = Traces.of(running.process.pid)
+    traces.assert_gone()
     assert WARNINGS[0] in said
     assert "Functions have only their loopback." in said
 
