@@ -69,6 +69,7 @@ def pieces(event):
         for number in range(event["mib"]):
             yield bytes([number % 256]) * (1 << 20)
     if kind == "exit":
+        time.sleep(0.3)  # what was sent is to be there before the end is
         os._exit(3)
     if kind == "sleep":
         time.sleep(60)

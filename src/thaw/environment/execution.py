@@ -31,6 +31,8 @@ from thaw.observe.platform_lines import Report
 
 # A call that follows at once finds the processes still running; freezing and thawing them for nothing is saved.
 _FREEZE_DELAY_S = 0.002
+# What a process sent before it ended is read first; the news of its end may overtake it in the event loop.
+_LAST_WORDS_S = 0.002
 
 
 class Phase(Enum):
@@ -562,7 +564,7 @@ class Environment:
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9
         out_of_memory = killed and self._group.oom_kills() > 0
         self._exit = Exit(status, out_of_memory=out_of_memory, entry_error=self._sandbox.entry_error)
-        self._settle(self._exit_outcome(self._exit))
+        self._loop.call_later(_LAST_WORDS_S, self._settle, self._exit_outcome(self._exit))
         if self.phase is Phase.IDLE:
             self.phase = Phase.ENDED
 
