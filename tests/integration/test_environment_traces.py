@@ -138,14 +138,21 @@ async def test_descriptors_do_not_grow(tmp_path: Path) -> None:
 
 async def test_a_launch_that_fails_leaves_nothing(tmp_path: Path) -> None:
     async with workshop(tmp_path, pool_size=0) as shop:
-        before = len(os.listdir("/proc/self/fd")), groups_inside()
+        environment = await shop.ready(ECHO)
+        assert groups_inside()
+        await environment.close()
+        assert not groups_inside()
+        before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(Exception, match="/var/task of a sandbox cannot be made"):
             await shop.launched(ECHO, task=tmp_path / "absent")
-        assert (len(os.listdir("/proc/self/fd")), groups_inside()) == before
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert not groups_inside()
 
 
 def groups_inside() -> set[Path]:
-    return {path for group in groups() for path in group.glob("*/")}
+    """The groups of environments of this process's pools: it holds the lock of the folder that they are in."""
+    held = {Path(os.readlink(entry)) for entry in Path("/proc/self/fd").iterdir() if entry.exists()}
+    return {path for group in groups() & held for path in group.glob("*/")}
 
 
 SERVER = """

@@ -124,16 +124,18 @@ def test_code_can_be_downloaded_again(server: Served) -> None:
         assert zipfile.ZipFile(io.BytesIO(answer.read())).read("app.py").decode() == ECHO
 
 
-def test_a_process_tree_fails_the_publish_with_a_sentence_and_the_next_version_works(server: Served) -> None:
+def test_what_cannot_be_frozen_fails_the_publish_with_a_sentence_and_the_next_version_works(server: Served) -> None:
     source = (
-        "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\ndef handler(event, context):\n    return 1\n"
+        "import os, signal, subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
+        "os.kill(child.pid, signal.SIGSTOP)\nos.waitpid(child.pid, os.WUNTRACED)\n"
+        "def handler(event, context):\n    return 1\n"
     )
     server.create("tree", source, SnapStart={"ApplyOn": "PublishedVersions"})
-    with pytest.raises(CallFailed, match=r"child process 'sleep'.*end it"):
+    with pytest.raises(CallFailed, match=r"[Cc]hild process \d+ \('sleep'\) is stopped by a signal.*end it"):
         server.publish("tree")
     found = server.client.get_function_configuration(FunctionName="tree", Qualifier="1")
     assert (found["State"], found["StateReasonCode"]) == ("Failed", "FunctionError")
-    assert "child process 'sleep'" in server.log("tree")
+    assert "('sleep') is stopped by a signal" in server.log("tree")
     server.client.update_function_code(FunctionName="tree", ZipFile=_package(ECHO))
     wait_active(server.client, "tree")
     assert server.call("tree", 1, server.publish("tree")).payload["event"] == 1
