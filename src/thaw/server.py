@@ -107,6 +107,7 @@ class Server:
         parts.push_async_callback(self.catalog.close)
         self.store = await asyncio.to_thread(open_store, settings)
         parts.callback(self.store.close)
+        await self.store.catalogs.join()
         self.metrics.tiers = self.store.counters
         pool = await self._start_pool(parts)
         self._join(pool)
@@ -219,6 +220,7 @@ class Server:
             retire=self.invoker.assignment.retire,
             forget=restoring.forget,
             published=restoring.prepare,
+            others=store.catalogs.others,
             without_snapshots=NO_SNAPSHOTS if is_rootless() else None,
         )
         self._idleness = Idleness(self.catalog, self.publisher, preparation, idle_s=settings.snapshot_idle_s)

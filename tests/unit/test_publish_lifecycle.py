@@ -127,6 +127,7 @@ class Bench:
         self.runtimes = Runtimes()
         self.snapshotting = Snapshotting()
         self.snapshots = Snapshots()
+        self.others: list[str] = []
         self.retired: list[Configuration] = []
         self.forgotten: list[str] = []
         self.published: list[Configuration] = []
@@ -151,8 +152,12 @@ class Bench:
             retire=self.retire,
             forget=self.forgotten.append,
             published=self.published.append,
+            others=self.other_catalogs,
             **limits,
         )
+
+    async def other_catalogs(self) -> list[str]:
+        return self.others
 
     def retire(self, configurations: Iterable[Configuration]) -> None:
         self.retired += configurations
@@ -399,6 +404,21 @@ async def test_code_that_is_deleted_and_uploaded_at_one_time_is_there_afterwards
         assert await bench.publisher.code(latest) == CODE
         assert (await bench.folders.folder(latest.code_key) / "app.py").is_file()
         await bench.publisher.deleted(await bench.catalog.delete_function(f"new{number}"))
+
+
+async def test_what_another_catalog_may_need_is_not_deleted(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    await bench.active()
+    bench.others = ["c1", "c2"]
+    bench.snapshots.keys = ["snapshot-theirs-1-id-theirs"]
+    bench.packages.kept["1" * 64] = b"theirs"
+    await bench.publisher.tidy()
+    await bench.publisher.deleted(await bench.catalog.delete_function("f"))
+    assert not bench.snapshots.deleted
+    assert set(bench.packages.kept) == {"1" * 64, code_key(CODE)}
+    assert caplog.messages[-1] == (
+        "Nothing is tidied in the origin, because other catalogs have things there, too (c1, c2): remove the marks of "
+        "those that are gone from its folder `catalogs`."
+    )
 
 
 async def test_a_start_deletes_what_nothing_names(bench: Bench) -> None:

@@ -62,6 +62,11 @@ INIT_CODES = {
 }
 
 
+SHARED = (
+    "Nothing is tidied in the origin, because other catalogs have things there, too (%s): remove the marks of "
+    "those that are gone from its folder `catalogs`."
+)
+
 Settle = Callable[[Configuration], Awaitable[None]]
 Fail = Callable[[Configuration, str, str], Awaitable[None]]
 
@@ -96,6 +101,7 @@ class Publisher:
     At most `concurrency` snapshots are taken at one time; others wait, Pending. `retire(configurations)` is told which
     configurations are gone, so that their environments end, and `forget(key)` which snapshots, so that their memory is
     released. `published(configuration)` is told of a version that has a new snapshot, which is worth loading early.
+    `others()` names the other catalogs that have things in the same store: what they may need is not deleted.
     Code and layers of a function, unpacked, are at most `unzipped_limit` bytes.
     """
 
@@ -112,6 +118,7 @@ class Publisher:
         retire: Callable[[Iterable[Configuration]], None],
         forget: Callable[[str], None],
         published: Callable[[Configuration], None],
+        others: Callable[[], Awaitable[list[str]]],
         concurrency: int = 2,
         unzipped_limit: int = UNZIPPED_LIMIT,
         without_snapshots: str | None = None,
@@ -126,6 +133,7 @@ class Publisher:
         self._retire = retire
         self._forget = forget
         self._published = published
+        self._others = others
         self._unzipped_limit = unzipped_limit
         self._without_snapshots = without_snapshots
         self._turns = asyncio.Semaphore(concurrency)
@@ -224,6 +232,9 @@ class Publisher:
 
         Raises StoreError.
         """
+        if others := await self._others():
+            logger.warning(SHARED, ", ".join(others))
+            return
         used, unsettled = await self._in_use()
         for key in await self._snapshots.snapshot_keys():
             if key not in used and key not in unsettled:
@@ -381,12 +392,14 @@ class Publisher:
         await self._snapshots.delete(key)
 
     async def _drop_packages(self, keys: list[str]) -> None:
+        shared = bool(await self._others())
         for key in keys:
             async with self._changing_packages.of(key):
                 if not await self._catalog.code_keys([key]) and not await self._catalog.layers.used_content([key]):
                     await self._folders.remove(key)
                     await self._layers.remove(key)
-                    await self._packages.delete(key)
+                    if not shared:
+                        await self._packages.delete(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None], configuration: Configuration) -> None:
         task = asyncio.create_task(work)

@@ -10,6 +10,7 @@ from typing import Any
 from thaw.chunk import ENVELOPE_LIMIT, MANIFEST_LIMIT, KeyService
 from thaw.config import Settings
 from thaw.store.bucket import Bucket, BucketAddress
+from thaw.store.catalogs import MARK_LIMIT, Catalogs, catalog_name
 from thaw.store.chunk_store import ListedStore
 from thaw.store.coalesced import Coalesced
 from thaw.store.counted import Counted, Counters
@@ -44,6 +45,7 @@ class Store:
 
     objects: ObjectStore
     snapshots: SnapshotStore
+    catalogs: Catalogs
     l1: DiskCache | None
     counters: dict[str, Counters]
     _closing: tuple[Callable[[], None], ...]
@@ -63,6 +65,7 @@ class _Origin:
     manifests: ListedStore
     code: ListedStore
     keys: ListedStore
+    catalogs: ListedStore
     guard: Guarding
     closing: tuple[Callable[[], None], ...]
 
@@ -87,7 +90,8 @@ def open_store(settings: Settings, *, serving: bool = True) -> Store:
     chunks = Tiered(Counted(origin.chunks, counters["l3"]), caches)
     snapshots = SnapshotStore(chunks, origin.manifests, _keys(settings, origin.keys), origin.guard)
     closing = (*origin.closing, *(store.close for store in (l1, l2) if store is not None))
-    return Store(ObjectStore(origin.code), snapshots, l1, counters, closing)
+    catalogs = Catalogs(origin.catalogs, catalog_name(settings.state_dir))
+    return Store(ObjectStore(origin.code), snapshots, catalogs, l1, counters, closing)
 
 
 def _folder_origin(root: Path) -> _Origin:
@@ -95,17 +99,18 @@ def _folder_origin(root: Path) -> _Origin:
     manifests = Folder(root / "manifests", limit=MANIFEST_LIMIT, threads=2)
     code = Folder(root / "code", limit=OBJECT_LIMIT, threads=2)
     keys = Folder(root / "keys", limit=SECRET_LIMIT, threads=1)
-    folders = (chunks, manifests, code, keys)
+    catalogs = Folder(root / "catalogs", limit=MARK_LIMIT, threads=1)
+    folders = (chunks, manifests, code, keys, catalogs)
     for folder in folders:
         folder.remove_abandoned()
-    return _Origin(
-        chunks, manifests, code, keys, Guard(root / "lock"), closing=tuple(folder.close for folder in folders)
-    )
+    closing = tuple(folder.close for folder in folders)
+    return _Origin(chunks, manifests, code, keys, catalogs, Guard(root / "lock"), closing)
 
 
 def _bucket_origin(url: str, region: str) -> _Origin:
     address = BucketAddress.parse(url, region)
     limits = {"chunks": ENVELOPE_LIMIT, "manifests": MANIFEST_LIMIT, "code": OBJECT_LIMIT, "keys": SECRET_LIMIT}
+    limits["catalogs"] = MARK_LIMIT
     buckets = {name: Bucket(address, name, limit=limit) for name, limit in limits.items()}
     leases = Bucket(address, "leases", limit=0)
     stores = {
@@ -114,7 +119,7 @@ def _bucket_origin(url: str, region: str) -> _Origin:
     }
     chunks = Coalesced(stores["chunks"], buckets["chunks"].threads)
     return _Origin(
-        chunks, stores["manifests"], stores["code"], stores["keys"], LeaseGuard(leases),
+        chunks, stores["manifests"], stores["code"], stores["keys"], stores["catalogs"], LeaseGuard(leases),
         closing=tuple(bucket.close for bucket in (*buckets.values(), leases)),
     )  # fmt: skip
 
