@@ -52,7 +52,9 @@ class LiveFront:
         # asyncio does this for sockets that name their protocol only; without it each answer waits 40 ms for an ACK.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self.server = uvicorn.Server(uvicorn.Config(self.front.application, log_level="warning", http="httptools"))
+        # As in the server: boto3's waiters ask every 5 s, which is uvicorn's own limit for idle connections.
+        config = uvicorn.Config(self.front.application, log_level="warning", http="httptools", timeout_keep_alive=75)
+        self.server = uvicorn.Server(config)
         self._ready.set()
         await self.server.serve(sockets=[listener])
         await self.front.settled()

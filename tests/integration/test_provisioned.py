@@ -56,6 +56,7 @@ def test_environments_are_ready_before_the_first_call_and_after_their_end(tmp_pa
         os.kill(running.process.pid, signal.SIGKILL)
     with served(state, idle_timeout_s=0.1) as running:
         until_true(lambda: len(functions_of(running.process.pid)) == 2, "they are back after a restart")
+        until_true(lambda: ready(running, "live"), "both are ready again")
         assert running.call("f", qualifier="live").payload[0] == "provisioned-concurrency"
         running.client.delete_provisioned_concurrency_config(FunctionName="f", Qualifier="live")
         until_true(lambda: not functions_of(running.process.pid), "none is kept any more")
