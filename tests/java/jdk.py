@@ -7,6 +7,8 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -114,6 +116,15 @@ def maven_project(source: Path, phase: str = "prepare-package") -> Path:
     if not (folder / "done").is_file():
         _build(source, folder, phase)
     return folder / "target" / "classes"
+
+
+def deploy(server: Served, template: Path, parameters: Mapping[str, str]) -> None:
+    """Brings `server` to what a template says, as `thaw deploy` does for people."""
+    command = [sys.executable, "-m", "thaw.cli", "deploy", str(template), "--endpoint-url", server.process.url]
+    for name, value in parameters.items():
+        command += ["--parameter-overrides", f"{name}='{value}'" if " " in value else f"{name}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _build(source: Path, folder: Path, phase: str) -> None:

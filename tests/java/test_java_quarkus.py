@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -34,14 +32,9 @@ def request(method: str, path: str, body: Any = None) -> dict[str, Any]:
 def deploy(server: Served, database: Postgres) -> None:
     """The example's own template, which lies beside what was built of it."""
     template = jdk.maven_project(jdk.QUARKUS, "package").parent.parent / "template.yaml"
-    command = [
-        sys.executable, "-m", "thaw.cli", "deploy", str(template), "--endpoint-url", server.process.url,
-        "--parameter-overrides", f"DatabaseUrl=jdbc:postgresql://{database.address}:{database.port}/postgres",
-        "--parameter-overrides", f"DatabaseUser={database.user}",
-        "--parameter-overrides", f"DatabasePassword='{database.password}'",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    address = f"jdbc:postgresql://{database.address}:{database.port}/postgres"
+    values = {"DatabaseUrl": address, "DatabaseUser": database.user, "DatabasePassword": database.password}
+    jdk.deploy(server, template, values)
 
 
 def test_crud_through_clones_that_open_their_own_connections(server: Served) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -41,11 +39,7 @@ def deploy(server: Served, database: Postgres) -> None:
         "DatabaseUrl": f"jdbc:postgresql://{database.address}:{database.port}/postgres",
         "DatabaseUser": database.user, "DatabasePassword": database.password, "PrimingRounds": "20",
     }  # fmt: skip
-    command = [sys.executable, "-m", "thaw.cli", "deploy", str(template), "--endpoint-url", server.process.url]
-    for name, value in values.items():
-        command += ["--parameter-overrides", f"{name}='{value}'" if " " in value else f"{name}={value}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    jdk.deploy(server, template, values)
 
 
 def test_crud_through_clones_that_share_one_database(server: Served) -> None:

@@ -40,7 +40,7 @@ async def test_what_does_not_run_is_no_interpreter(tmp_path: Path, text: str) ->
 
 
 async def test_a_shim_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thaw.runtimes.interpreters.PROBE_LIMIT_S", 0.2)
+    monkeypatch.setattr("thaw.runtimes.probing.PROBE_LIMIT_S", 0.2)
     shim = executable(tmp_path / HERE, f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
     assert await probe(shim) is None
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()

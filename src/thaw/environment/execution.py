@@ -161,7 +161,10 @@ class Environment:
         return self.phase is Phase.RESTORE and self._exit is None and self._sandbox.alive
 
     def begin(self, log: LogStream) -> None:
-        """The call has come: the clone goes on, and `log` is its log. Await `restored` next. Raises SandboxError."""
+        """The call has come: the clone goes on, and `log` is its log. Await `restored` next.
+
+        Raises SandboxError, or OSError where the clone has ended meanwhile.
+        """
         self.log = self._pipe.log = log
         self._began = self._released = time.perf_counter()
         self._let_go()

@@ -22,7 +22,7 @@ from thaw.environment.furnishing import make_mounts
 from thaw.environment.pool import SandboxPool
 from thaw.environment.runtime_api.extensions import FrozenExtension
 from thaw.environment.settings import FunctionSettings
-from thaw.errors import RestoreFailed, RestoreHookFailed, RestoreRefused, StoreError, ThawError
+from thaw.errors import RestoreFailed, RestoreHookFailed, RestoreRefused, SandboxError, StoreError, ThawError
 from thaw.invoke.ahead import ForkedAhead
 from thaw.invoke.launching import Preparing
 from thaw.invoke.residents import Residents
@@ -172,14 +172,14 @@ class Restoring:
     async def _begin(self, resident: ResidentSnapshot, settings: FunctionSettings, log: LogStream) -> Begun:
         """A clone that runs: the one that waits for this call, or one that is forked now."""
         waiting = resident.ahead.take(lambda clone: clone.environment.settings == settings)
-        if waiting is None:
-            return await self._fork(resident, settings, log, _Thawing(resident.resident))
-        try:
-            waiting.environment.begin(log)
-        except BaseException:
-            await waiting.close()
-            raise
-        return waiting
+        if waiting is not None:
+            try:
+                waiting.environment.begin(log)
+                return waiting
+            except (SandboxError, OSError) as error:  # it ended a moment ago; the news is still on its way
+                logger.info("a clone that waited for its call is forked again: %s", error)
+                await waiting.close()
+        return await self._fork(resident, settings, log, _Thawing(resident.resident))
 
     async def _fork(
         self, resident: ResidentSnapshot, settings: FunctionSettings, log: LogStream, thawing: _Thawing

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from thaw.runtimes.probing import ask
+
 OLDEST_MINOR = 9
 """snapshot-restore-py and the runtime interface client have no release for anything older than Python 3.9."""
 
-PROBE_LIMIT_S = 10.0
 NAME = re.compile(r"python3\.(\d+)")
 
 PROBE = """
@@ -99,21 +100,8 @@ def _is_wanted(file_name: str, name: str | None) -> bool:
 
 async def probe(executable: Path) -> Interpreter | None:
     """What `executable` says it is; None if it does not run, or is not a released, ordinary CPython."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            str(executable), "-I", "-S", "-c", PROBE, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-    except OSError:
-        return None  # a file without a valid format or with a missing loader: not an interpreter of this machine
-    try:
-        async with asyncio.timeout(PROBE_LIMIT_S):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return None
-    return _interpreter(output) if process.returncode == 0 else None
+    output = await ask(executable, "-I", "-S", "-c", PROBE)
+    return None if output is None else _interpreter(output)
 
 
 def _interpreter(output: bytes) -> Interpreter | None:

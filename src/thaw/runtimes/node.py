@@ -20,6 +20,7 @@ from pathlib import Path
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes.client import MOUNTED_AT
 from thaw.runtimes.installation import COMPLETE, Progress, complete_folder, run
+from thaw.runtimes.probing import ask
 from thaw.runtimes.python import LANGUAGE_AT, LIBRARY_PATH, SEARCH_PATH, SHARED_WITH_HOST
 from thaw.runtimes.runtime import Circumstances, Installed, Mount, Runtime
 
@@ -39,7 +40,6 @@ BOOTSTRAP = "node_bootstrap.cjs"
 # The shares of MemorySize that Lambda gives to the two parts of V8's heap.
 _OLD_SPACE_SHARE, _SEMI_SPACE_SHARE = 0.90, 0.05
 
-PROBE_LIMIT_S = 10.0
 _PROBE = "JSON.stringify({version: process.versions.node, path: require('fs').realpathSync(process.execPath)})"
 _NAME = re.compile(r"nodejs(\d+)\.x")
 
@@ -79,21 +79,8 @@ def candidates() -> Iterator[Path]:
 
 async def probe(executable: Path) -> Node | None:
     """What `executable` says it is; None if it does not run or is too old."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            str(executable), "-p", _PROBE, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-    except OSError:
-        return None  # no valid format, or no loader for it: not an interpreter of this machine
-    try:
-        async with asyncio.timeout(PROBE_LIMIT_S):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return None
-    if process.returncode != 0:
+    output = await ask(executable, "-p", _PROBE)
+    if output is None:
         return None
     facts = json.loads(output)
     node = Node(facts["version"], Path(facts["path"]))

@@ -6,7 +6,8 @@
     await store.snapshots.save(key, plan, memory_fd, disk, facts)
     await store.objects.put(zip)
 
-Every tier is a `ChunkStore`; policies wrap one. The origin (L3) is a folder: chunks/, manifests/, code/, lock.
+Every tier is a `ChunkStore`; policies wrap one. The origin (L3) is a folder or a bucket; docs/formats.md
+has what is in it.
 """
 
 from thaw.store.chunk_store import ChunkStore, ListedStore

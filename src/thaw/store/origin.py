@@ -109,8 +109,13 @@ def _folder_origin(root: Path) -> _Origin:
 
 def _bucket_origin(url: str, region: str) -> _Origin:
     address = BucketAddress.parse(url, region)
-    limits = {"chunks": ENVELOPE_LIMIT, "manifests": MANIFEST_LIMIT, "code": OBJECT_LIMIT, "keys": SECRET_LIMIT}
-    limits["catalogs"] = MARK_LIMIT
+    limits = {
+        "chunks": ENVELOPE_LIMIT,
+        "manifests": MANIFEST_LIMIT,
+        "code": OBJECT_LIMIT,
+        "keys": SECRET_LIMIT,
+        "catalogs": MARK_LIMIT,
+    }
     buckets = {name: Bucket(address, name, limit=limit) for name, limit in limits.items()}
     leases = Bucket(address, "leases", limit=0)
     stores = {
