@@ -40,7 +40,8 @@ def deploy(
         str | None, typer.Option(help="Name of the stack; without it, that of the template's folder")
     ] = None,
     endpoint_url: Annotated[
-        str | None, typer.Option(help=f"The server [AWS_ENDPOINT_URL_LAMBDA, AWS_ENDPOINT_URL, {DEFAULT_URL}]")
+        str | None,
+        typer.Option(help="The server", show_default=f"AWS_ENDPOINT_URL_LAMBDA, AWS_ENDPOINT_URL, {DEFAULT_URL}"),
     ] = None,
     parameter_overrides: Overrides = None,
     dry_run: Annotated[

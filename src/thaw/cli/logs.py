@@ -20,7 +20,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C")] = False,
     streams: Annotated[bool, typer.Option("--streams", help="Say before each line which stream it is from")] = False,
     state_dir: Annotated[
-        Path | None, typer.Option(help="State folder of the server [THAW_STATE_DIR, /var/lib/thaw]")
+        Path | None, typer.Option(help="State folder of the server", show_default="THAW_STATE_DIR, /var/lib/thaw")
     ] = None,
 ) -> None:
     """Print the log of a function, oldest line first."""

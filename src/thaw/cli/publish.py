@@ -23,7 +23,7 @@ LIMIT_S = 1000.0
 def publish(
     name: Annotated[str, typer.Argument(help="The function")],
     endpoint_url: Annotated[
-        str | None, typer.Option(help="The server's address [AWS_ENDPOINT_URL, http://127.0.0.1:3001]")
+        str | None, typer.Option(help="The server's address", show_default="AWS_ENDPOINT_URL, http://127.0.0.1:3001")
     ] = None,
 ) -> None:
     """Publish a version, wait until it can be called, and say what its clones will share."""

@@ -13,7 +13,9 @@ from thaw.cli.screen import wide_console
 application = typer.Typer(
     name="runtime", help="List the runtimes for functions, or name another folder with one.", no_args_is_help=True
 )
-StateDir = Annotated[Path | None, typer.Option(help="State folder of the server [THAW_STATE_DIR, /var/lib/thaw]")]
+StateDir = Annotated[
+    Path | None, typer.Option(help="State folder of the server", show_default="THAW_STATE_DIR, /var/lib/thaw")
+]
 
 
 @application.command("ls")

@@ -10,18 +10,21 @@ import typer
 
 def serve(
     state_dir: Annotated[
-        Path | None, typer.Option(help="Folder that holds everything that must survive [/var/lib/thaw]")
+        Path | None, typer.Option(help="Folder that holds everything that must survive", show_default="/var/lib/thaw")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on, 0: any free one [3001]")] = None,
-    region: Annotated[str | None, typer.Option(help="Region in ARNs [us-east-1]")] = None,
-    account_id: Annotated[str | None, typer.Option(help="Account in ARNs [000000000000]")] = None,
-    pool_size: Annotated[int | None, typer.Option(help="Empty sandboxes kept ready [8]")] = None,
-    max_environments: Annotated[int | None, typer.Option(help="Most environments at one time [1000]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, 0: any free one", show_default="3001")] = None,
+    region: Annotated[str | None, typer.Option(help="Region in ARNs", show_default="us-east-1")] = None,
+    account_id: Annotated[str | None, typer.Option(help="Account in ARNs", show_default="000000000000")] = None,
+    pool_size: Annotated[int | None, typer.Option(help="Empty sandboxes kept ready", show_default="8")] = None,
+    max_environments: Annotated[
+        int | None, typer.Option(help="Most environments at one time", show_default="1000")
+    ] = None,
     idle_timeout_s: Annotated[
-        float | None, typer.Option(help="Seconds until an idle environment ends; 0: a fresh one for every call [300]")
+        float | None,
+        typer.Option(help="Seconds until an idle environment ends; 0: a fresh one for every call", show_default="300"),
     ] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [info]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error", show_default="info")] = None,
 ) -> None:
     """Serve the Lambda API. Every setting is also an environment variable: THAW_STATE_DIR and so on."""
     import logging

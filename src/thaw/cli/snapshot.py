@@ -31,7 +31,9 @@ MIB = 1 << 20
 application = typer.Typer(
     name="snapshot", help="Look at stored snapshots, check them, and free what none needs.", no_args_is_help=True
 )
-StateDir = Annotated[Path | None, typer.Option(help="State folder of the server [THAW_STATE_DIR, /var/lib/thaw]")]
+StateDir = Annotated[
+    Path | None, typer.Option(help="State folder of the server", show_default="THAW_STATE_DIR, /var/lib/thaw")
+]
 Name = Annotated[str, typer.Argument(help="A function with a version (name:3), or a snapshot's own key")]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def uniqueness(
     clones: Annotated[int, typer.Option(help="Clones of one snapshot to compare", min=2)] = 2000,
-    runtime: Annotated[str | None, typer.Option(help="As python3.13 [the newest here]")] = None,
+    runtime: Annotated[str | None, typer.Option(help="As python3.13", show_default="the newest here")] = None,
     without_packages: Annotated[
         bool, typer.Option("--without-packages", help="Leave numpy and cryptography out")
     ] = False,
