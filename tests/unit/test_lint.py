@@ -1,6 +1,7 @@
 """`thaw lint`: what it finds and what it leaves alone, one small module at a time."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,32 @@ def codes(source: str) -> list[tuple[int, str]]:
 FOUND = {
     "a random value": ("import random\nx = random.random()", (2, "TS101")),
     "an alias": ("from numpy import random as r\nx = r.rand(3)", (2, "TS101")),
+    "a function by another name": ("import uuid\nnew = uuid.uuid4\nID = new()", (3, "TS111")),
+    "a function as an argument": (
+        "import uuid\ndef call(f):\n    return f()\nID = call(uuid.uuid4)",
+        (4, "TS111"),
+    ),
+    "all names of a module": ("from uuid import *\nID = uuid4()", (2, "TS111")),
+    "a name that may be missing": (
+        "try:\n    from uuid import uuid7\nexcept ImportError:\n    uuid7 = None\nID = uuid7()",
+        (5, "TS111"),
+    ),
+    "a decision by lot": ("import random\nCANARY = random.random() < 0.1", (2, "TS101")),
+    "a name within a condition": ("import random\nif (n := random.randint(0, 5)) > 3:\n    pass", (2, "TS101")),
+    "an id of a lambda": ("import uuid\nID = (lambda: uuid.uuid4())()", (2, "TS111")),
+    "an id of a coroutine": (
+        "import asyncio, uuid\nasync def load():\n    return uuid.uuid4()\nID = asyncio.run(load())",
+        (4, "TS111"),
+    ),
+    "an id of a coroutine on a loop": (
+        "import asyncio, uuid\nasync def load():\n    return uuid.uuid4()\n"
+        "loop = asyncio.new_event_loop()\nID = loop.run_until_complete(load())",
+        (5, "TS111"),
+    ),
+    "a key in a cache": (
+        "import functools, os\n@functools.cache\ndef key():\n    return os.urandom(8)\nkey()",
+        (5, "TS101"),
+    ),
     "random order": ("import random\nhosts = ['a', 'b']\nrandom.shuffle(hosts)", (3, "TS101")),
     "a random token": ("import secrets\nKEY = secrets.token_hex(8)", (2, "TS101")),
     "a generator": ("import random\nrng = random.Random()", (2, "TS102")),
@@ -235,11 +262,27 @@ def test_the_command(tmp_path: Path) -> None:
     assert result["ruleId"] == "TS111"
     assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 2, "startColumn": 6}
     file.write_text("")
-    assert "Nothing was found that clones of a snapshot would share." in run(str(file), status=0)
+    assert "Nothing was found in 1 file that clones of a snapshot would share." in run(str(file), status=0)
     file.write_text("print 'x'")
     assert "TS001" in run(str(file), status=2)
     missing = tmp_path / "none.py"
     assert run(str(missing), status=1) == (
         f"thaw: {missing} cannot be checked, because it is not there: name a file or a folder.\n"
     )
+    (empty := tmp_path / "empty").mkdir()
+    assert run(str(empty), status=1) == (
+        f"thaw: There is no Python file in {empty}, so nothing was checked: name the folder of a function's code, or a "
+        "file.\n"
+    )
     assert "TS161" in run("--rules", status=0)
+
+
+def test_what_cannot_be_read_is_one_finding_and_the_rest_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import uuid\nID = uuid.uuid4()\n")
+    (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.py")
+    assert [(Path(one.path).name, one.code, one.sentence[:40]) for one in check_paths([tmp_path])] == [
+        ("app.py", "TS111", "uuid.uuid4() is called during Init and k"),
+        ("gone.py", SYNTAX, "The file cannot be read (No such file or"),
+        ("pipe.py", SYNTAX, "The file cannot be read (it is no regula"),
+    ]

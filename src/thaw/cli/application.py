@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -33,9 +34,17 @@ application.add_typer(runtime.application)
 
 
 def run() -> None:
-    """Runs the command of sys.argv; errors that are meant for people end the process with status 1."""
+    """Runs the command of sys.argv; errors that people can mend end the process with status 1 and one sentence."""
     try:
         application()
     except ThawError as error:
-        print(f"thaw: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        _end(str(error))
+    except OSError as error:  # a full disk, a folder without permission, a file that went away
+        if isinstance(error, BrokenPipeError):
+            raise
+        _end(f"{error.filename or 'The command'} could not be used: {error.strerror or error}.")
+
+
+def _end(sentence: str) -> NoReturn:
+    print(f"thaw: {sentence}", file=sys.stderr)
+    raise SystemExit(1) from None

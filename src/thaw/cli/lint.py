@@ -33,16 +33,21 @@ def lint(
     The exit status is 1 where there are findings, and 2 where there are none but a file could not be read. A comment
     `# noqa: TS101` silences a line.
     """
-    from thaw.lint import check_paths
-    from thaw.lint.check import SYNTAX
+    from thaw.errors import ConfigurationError
+    from thaw.lint.check import SYNTAX, check_and_count
 
     if rules:
         _show_rules()
         return
     if not paths:
         raise typer.BadParameter("Name a file or a folder, such as `thaw lint .`.", param_hint="PATH")
-    found = check_paths(_existing(paths), every=every)
-    _show(found, output)
+    found, files = check_and_count(_existing(paths), every=every)
+    if not files:
+        raise ConfigurationError(
+            f"There is no Python file in {', '.join(map(str, paths))}, so nothing was checked: name the folder of a "
+            "function's code, or a file."
+        )
+    _show(found, files, output)
     if found:
         raise typer.Exit(1 if any(one.code != SYNTAX for one in found) else 2)
 
@@ -68,7 +73,7 @@ def _show_rules() -> None:
     wide_console().print(table)
 
 
-def _show(found: list[Finding], output: Format) -> None:
+def _show(found: list[Finding], files: int, output: Format) -> None:
     if output is Format.JSON:
         typer.echo(json.dumps([asdict(one) for one in found], indent=1))
     elif output is Format.SARIF:
@@ -80,12 +85,15 @@ def _show(found: list[Finding], output: Format) -> None:
     else:
         for one in found:
             typer.echo(one)
-        typer.echo(_summary(found), err=True)
+        typer.echo(_summary(found, files), err=True)
 
 
-def _summary(found: list[Finding]) -> str:
+def _summary(found: list[Finding], checked: int) -> str:
     if not found:
-        return "Nothing was found that clones of a snapshot would share."
-    files = len({one.path for one in found})
+        return f"Nothing was found in {_files(checked)} that clones of a snapshot would share."
     findings = "1 finding" if len(found) == 1 else f"{len(found)} findings"
-    return f"{findings} in {files} file{'s' if files > 1 else ''}; `thaw lint --rules` explains the codes."
+    return f"{findings} in {_files(len({one.path for one in found}))}; `thaw lint --rules` explains the codes."
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"

@@ -48,30 +48,45 @@ def check_paths(paths: Iterable[Path], *, every: bool = False) -> list[Finding]:
     """Findings in files and folders, by path and line.
 
     Of a folder that has handlers only modules are looked at that these import, directly or not; with `every`, all. A
-    file that is named is always looked at. Raises OSError where one cannot be read.
+    file that is named is always looked at. One that cannot be read gets a finding TS001.
     """
-    found: list[Finding] = []
+    return check_and_count(paths, every=every)[0]
+
+
+def check_and_count(paths: Iterable[Path], *, every: bool = False) -> tuple[list[Finding], int]:
+    """As `check_paths`, and how many files were looked at."""
+    found: set[Finding] = set()
+    files = 0
     for path in paths:
-        if path.is_dir():
-            found += _check_folder(path, every)
-        else:
-            found += check(_text(path), str(path))
-    return sorted(set(found))
+        for looked_at in _check_folder(path, every) if path.is_dir() else [_check_file(path)]:
+            files += 1
+            found.update(looked_at)
+    return sorted(found), files
+
+
+def _check_file(path: Path) -> list[Finding]:
+    try:
+        return check(_text(path), str(path))
+    except OSError as error:
+        return [_unreadable(str(path), error)]
 
 
 def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise OSError(0, "it is no regular file")  # reading a pipe would wait for a writer
     return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
-def _check_folder(folder: Path, every: bool) -> Iterator[Finding]:
+def _check_folder(folder: Path, every: bool) -> Iterator[list[Finding]]:
+    """The findings of one file after the other."""
     modules: list[Module] = []
     for file in _files(folder):
         try:
             modules.append(_module(folder, file))
-        except (SyntaxError, ValueError, RecursionError) as error:
-            yield _unreadable(str(file), error)
+        except (OSError, SyntaxError, ValueError, RecursionError) as error:
+            yield [_unreadable(str(file), error)]
     for module, near in _reached(modules, every):
-        yield from _findings(module, near)
+        yield _findings(module, near)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -187,5 +202,7 @@ def _finding(source: Source, keeper: str) -> Finding:
 
 def _unreadable(path: str, error: Exception) -> Finding:
     line = getattr(error, "lineno", None) or 1
+    if isinstance(error, OSError):
+        return Finding(path, line, 1, SYNTAX, f"The file cannot be read ({error.strerror}): nothing in it was checked.")
     reason = getattr(error, "msg", None) or str(error) or type(error).__name__
     return Finding(path, line, 1, SYNTAX, f"The file cannot be read as Python ({reason}): nothing in it was checked.")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from thaw.lint import rules
 from thaw.lint.module import Module
-from thaw.lint.scope import Function, without_vendor, written
+from thaw.lint.scope import Function, synonym, without_vendor, written
 from thaw.lint.values import Source, Spot, Value, union
 
 # Deeper chains of calls are rare, and each level costs.
@@ -22,7 +22,19 @@ _PURE = frozenset(
         "tuple", "zip",
     ]
 )  # fmt: skip
-_PURE_MODULES = ("ast.", "base64.", "datetime.", "functools.", "hashlib.", "json.", "os.path.", "urllib.parse.")
+_PURE_MODULES = (
+    "ast.",
+    "asyncio.run",
+    "base64.",
+    "datetime.",
+    "functools.",
+    "hashlib.",
+    "json.",
+    "os.path.",
+    "urllib.parse.",
+)
+# Methods of event loops and runners that give what the coroutine returns.
+_RUN = frozenset(["run_until_complete", "create_task"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +80,10 @@ class Evaluator:
 
     def value(self, node: ast.expr | None) -> Value:
         """The value of an expression; unknown ones hold nothing."""
-        if node is None or isinstance(node, (ast.Constant, ast.Compare)):
+        if node is None or isinstance(node, ast.Constant):
             return Value()
+        if isinstance(node, ast.Compare):
+            return self._comparison(node)
         if isinstance(node, ast.Name):
             return self._name(node.id)
         if isinstance(node, ast.Attribute):
@@ -92,17 +106,22 @@ class Evaluator:
     def _reads_secret_variable(self, node: ast.Subscript) -> bool:
         return self._module.imports.full_name(node.value) == "os.environ" and _is_secret_variable(node.slice)
 
+    def _comparison(self, node: ast.Compare) -> Value:
+        """Of what is compared the result holds nothing, unless it was decided by lot."""
+        compared = union([self.value(one) for one in (node.left, *node.comparators)])
+        return Value({source for source in compared.sources if source.code == "TS101"})
+
     def _name(self, name: str) -> Value:
         for scope in (self.local, self.outer):
             if name in scope:
                 return scope[name]
         if (function := self._module.functions.get(name)) is not None:
             return Value(function=function)
-        return Value()
+        return Value(means=self._module.imports.names.get(name, ""))
 
     def _attribute(self, node: ast.Attribute) -> Value:
-        if self._module.imports.full_name(node):
-            return Value()
+        if full := self._module.imports.full_name(node):
+            return Value(means=full)
         owner = self.value(node.value)
         return owner.attributes.get(node.attr) or Value(set(owner.sources))
 
@@ -133,7 +152,7 @@ class Evaluator:
     # --- calls --------------------------------------------------------------------------------------------------------
 
     def _call(self, node: ast.Call) -> Value:
-        full = self._module.imports.full_name(node.func)
+        full = self._called(node.func)
         if (bare := without_vendor(full)) in rules.NAMES:
             full = bare
         arguments = [self.value(one) for one in node.args]
@@ -157,6 +176,12 @@ class Evaluator:
 
     def _source(self, code: str, call: str, node: ast.AST) -> Source:
         return Source(code, call, getattr(node, "lineno", 1), self.spot(node))
+
+    def _called(self, function: ast.expr) -> str:
+        """The full name of a foreign function, also by a name that the module gave it (`now = datetime.now`)."""
+        if isinstance(function, ast.Name) and (meant := self._name(function.id).means):
+            return synonym(meant)
+        return self._module.imports.full_name(function)
 
     def _foreign(self, node: ast.Call, full: str, arguments: list[Value], named: dict[str, Value]) -> Value:
         """A call of another module's function: followed where that module is of the project."""
@@ -200,7 +225,10 @@ class Evaluator:
             if name in _PURE or name[:1].isupper():
                 return union([*arguments, *named.values()])
             return Value()
-        return Value(self.value(node.func).everything())
+        made = self.value(node.func)
+        if made.function is not None:
+            return self._following.run_function(Called(self.spot(node), self._module, made.function, arguments, named))
+        return Value(made.everything())
 
     def _method(
         self, node: ast.Call, function: ast.Attribute, arguments: list[Value], named: dict[str, Value]
@@ -216,6 +244,8 @@ class Evaluator:
             if method is not None:
                 called = Called(self.spot(node), self._module, method, arguments, named, receiver)
                 return self._following.run_function(called)
+        if name in _RUN:
+            return union(arguments)
         if name in ("append", "add", "update", "extend", "insert", "setdefault", "put"):
             self._put(receiver, written(function.value), union([*arguments, *named.values()]))
             return Value()

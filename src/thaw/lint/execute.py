@@ -90,7 +90,10 @@ class Import:
         self._stack.append(function)
         self._body(function.body, frame)
         self._stack.pop()
-        return _returned(frame)
+        returned = _returned(frame)
+        if _is_cached(function, called.module):
+            self.kept.append((f"{function.name}.cache", returned))
+        return returned
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
@@ -271,6 +274,12 @@ def _returned(frame: Frame) -> Value:
     joined = union(frame.returned)
     joined.kind = next((value.kind for value in frame.returned if value.kind), "")
     return joined
+
+
+def _is_cached(function: ast.FunctionDef | ast.AsyncFunctionDef, module: Module) -> bool:
+    """Whether what it returned during the import is what it returns later, too."""
+    decorators = (one.func if isinstance(one, ast.Call) else one for one in function.decorator_list)
+    return any(module.imports.full_name(one) in ("functools.cache", "functools.lru_cache") for one in decorators)
 
 
 def _is_guard(test: ast.expr) -> bool:

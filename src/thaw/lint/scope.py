@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 
+from thaw.lint import rules
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 # The same thing under another name.
@@ -46,9 +48,20 @@ class Imports:
             kept = parents[: len(parents) - node.level + 1]
             base = ".".join([*kept, *([base] if base else [])])
         for alias in node.names:
+            if alias.name == "*":
+                self.modules.add(base)
+                self._add_all(base)
+                continue
             full = f"{base}.{alias.name}" if base else alias.name
             self.modules |= {base, full}
             self.names[alias.asname or alias.name] = full
+
+    def _add_all(self, base: str) -> None:
+        """`from uuid import *`: the names that the rules know."""
+        for full in rules.NAMES | rules.READS_VARIABLE:
+            module, _, name = full.rpartition(".")
+            if module == base:
+                self.names.setdefault(name, full)
 
     def full_name(self, node: ast.expr) -> str:
         """`np.random.rand` is "numpy.random.rand"; "" for what does not begin with an import."""

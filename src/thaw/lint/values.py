@@ -32,12 +32,13 @@ class Spot:
 @dataclass(slots=True, eq=False)
 class Value:
     """`kind` is the full name of what made it; `instance` its class where that is of the project; `function` what it is
-    where it can be called."""
+    where it can be called; `means` the full name of the foreign function that it is another name of."""
 
     sources: set[Source] = field(default_factory=set)
     kind: str = ""
     instance: ast.ClassDef | None = None
     function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | None = None
+    means: str = ""
     attributes: dict[str, Value] = field(default_factory=dict)
 
     def everything(self) -> set[Source]:
