@@ -67,18 +67,24 @@ async def test_verify_opens_every_chunk(tmp_path: Path, memory: int) -> None:
     assert "all 5 chunks open" in thaw(tmp_path, "verify")
     chunks = tmp_path / "origin" / "chunks"
     (chunks / ids[0][:2] / ids[0]).unlink()
-    assert "1 chunks are missing and 0 do not open: call the version" in thaw(tmp_path, "verify", "two", status=1)
+    assert "1 chunk missing, 0 chunks damaged: call the version" in thaw(tmp_path, "verify", "two", status=1)
     (tmp_path / "origin" / "manifests" / "on" / "one").write_bytes(b"THWM")
     assert "The manifest of snapshot one does not open" in thaw(tmp_path, "verify", status=1)
+
+
+async def test_a_name_without_a_snapshot_is_told_in_a_sentence(tmp_path: Path, memory: int) -> None:
+    await publish(tmp_path, memory)
+    for command in ("show", "inspect", "verify"):
+        for name in ("three", "one:3", "no/name"):
+            assert thaw(tmp_path, command, name, status=1) == (
+                f"thaw: There is no snapshot of {name}, by that name or key: `thaw snapshot ls` shows those there "
+                "are.\n"
+            )
 
 
 async def test_gc_removes_what_no_manifest_names(tmp_path: Path, memory: int) -> None:
     await publish(tmp_path, memory)
     (tmp_path / "origin" / "manifests" / "tw" / "two").unlink()
-    assert "Removed 1 chunks that no snapshot needs." in thaw(tmp_path, "gc")
+    assert "Removed 1 chunk that no snapshot needs." in thaw(tmp_path, "gc")
     assert "Removed 0 chunks" in thaw(tmp_path, "gc")
     assert "sound" in thaw(tmp_path, "verify", "one")
-
-
-def test_a_snapshot_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    assert thaw(tmp_path, "show", "none", status=1).startswith("thaw: none is not in ")

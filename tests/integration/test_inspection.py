@@ -152,6 +152,15 @@ def test_a_child_process_is_a_finding_with_its_place_in_the_source(server: Serve
     assert server.call("parent", 5, "1").payload == 5
 
 
+def test_publish_waits_for_a_function_that_was_made_a_moment_ago(server: Served) -> None:
+    source = "import random\nnumbers = [1, random.Random()]\n" + PLAIN
+    server.create("young", PLAIN, SnapStart=SNAP_START)
+    server.client.update_function_code(FunctionName="young", ZipFile=package({"app.py": source.encode()}))
+    server.client.update_function_configuration(FunctionName="young", Timeout=7)
+    said = thaw("publish", "young", "--endpoint-url", server.process.url)
+    assert "TS201 app.numbers[1] (a random.Random) goes on with the same numbers in every clone" in said
+
+
 def test_publish_without_snapstart_says_that_there_is_no_snapshot(server: Served) -> None:
     server.create("cold", PLAIN)
     said = thaw("publish", "cold", "--endpoint-url", server.process.url)

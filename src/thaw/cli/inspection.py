@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thaw.cli.screen import wide_console
-from thaw.cli.snapshot import Opened, StateDir, mib, with_store, working_set, working_set_text
+from thaw.cli.snapshot import Name, Opened, StateDir, mib, with_store, working_set, working_set_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +29,7 @@ SMALL = 1 << 20
 
 
 def inspect(
-    name: Annotated[str, typer.Argument(help="A function (its newest version), name:3, or a snapshot's key")],
+    name: Name,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
     state_dir: StateDir = None,
 ) -> None:
@@ -87,18 +87,12 @@ def _process_document(process: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _inspection(opened: Opened, name: str) -> Inspection:
-    key = _key(opened, name)
+    key = await opened.key_of(name)
     manifest = await opened.manifest(key)
     before = _before(opened, key)
     if before is None:
         return Inspection(opened.label(key), manifest)
     return Inspection(opened.label(key), manifest, opened.label(before), await opened.manifest(before))
-
-
-def _key(opened: Opened, name: str) -> str:
-    """A bare function's name means its newest version with a snapshot."""
-    versions = {int(one.version): key for key, one in opened.versions.items() if one.function_name == name}
-    return versions[max(versions)] if versions else opened.key_of(name)
 
 
 def _before(opened: Opened, key: str) -> str | None:

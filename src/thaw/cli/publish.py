@@ -49,10 +49,11 @@ def _publish(client: Any, name: str) -> None:
     console = wide_console()
     began = time.monotonic()
     with progress(console) as step:
+        _settle(client, FunctionName=name)  # it may have been made or changed a moment ago
         step(f"publishing {name}: Init runs, then the process is frozen")
         answer = client.publish_version(FunctionName=name)
         version = answer["Version"]
-        found = _settled(client, name, version)
+        found = _settle(client, FunctionName=name, Qualifier=version)
     if found["State"] == "Failed":
         console.print(f"[red]{name}:{version} failed[/]: {found.get('StateReason', 'no reason was given')}")
         raise typer.Exit(1)
@@ -63,12 +64,13 @@ def _publish(client: Any, name: str) -> None:
     _show(console, client, found)
 
 
-def _settled(client: Any, name: str, version: str) -> dict[str, Any]:
-    """The configuration when the version is no longer Pending."""
+def _settle(client: Any, **which: str) -> dict[str, Any]:
+    """Waits until a function or version is no longer Pending, and no update is under way; its configuration then."""
     deadline = time.monotonic() + LIMIT_S
     while True:
-        found: dict[str, Any] = client.get_function_configuration(FunctionName=name, Qualifier=version)
-        if found["State"] != "Pending" or time.monotonic() > deadline:
+        found: dict[str, Any] = client.get_function_configuration(**which)
+        busy = found["State"] == "Pending" or found.get("LastUpdateStatus") == "InProgress"
+        if not busy or time.monotonic() > deadline:
             return found
         time.sleep(POLL_S)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from thaw.cli.screen import wide_console
+from thaw.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from thaw.catalog.configuration import Configuration
@@ -34,7 +35,7 @@ application = typer.Typer(
 StateDir = Annotated[
     Path | None, typer.Option(help="State folder of the server", show_default="THAW_STATE_DIR, /var/lib/thaw")
 ]
-Name = Annotated[str, typer.Argument(help="A function with a version (name:3), or a snapshot's own key")]
+Name = Annotated[str, typer.Argument(help="A function (its newest version), name:3, or a snapshot's key")]
 
 
 @application.command("ls")
@@ -50,7 +51,9 @@ def ls(state_dir: StateDir = None) -> None:
         table.add_row(*row)
     console = wide_console()
     console.print(table)
-    console.print(f"{len(rows)} snapshots, {total / MIB:,.1f} MiB of chunks in the origin, each counted once.")
+    console.print(
+        f"{_counted(len(rows), 'snapshot')}, {total / MIB:,.1f} MiB of chunks in the origin, each counted once."
+    )
 
 
 @application.command("show")
@@ -64,7 +67,9 @@ def show(name: Name, measure: Annotated[bool, typer.Option(help="Time the restor
 
 @application.command("verify")
 def verify(
-    name: Annotated[str | None, typer.Argument(help="A function with a version, or a key; none: all")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A function (its newest version), name:3, or a key; none: all")
+    ] = None,
     state_dir: StateDir = None,
 ) -> None:
     """Open every chunk in the origin, and put back from a nearer tier what is missing or damaged there.
@@ -84,7 +89,7 @@ def verify(
 def gc(state_dir: StateDir = None) -> None:
     """Remove chunks that no manifest names, such as those of a publish that was killed."""
     removed = with_store(state_dir, lambda opened: opened.store.snapshots.collect())
-    wide_console().print(f"Removed {removed} chunks that no snapshot needs.")
+    wide_console().print(f"Removed {_counted(removed, 'chunk')} that no snapshot needs.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +99,21 @@ class Opened:
     store: Store
     versions: dict[str, Configuration]
 
-    def key_of(self, name: str) -> str:
-        """The snapshot key of `function:version`, or `name` itself."""
+    async def key_of(self, name: str) -> str:
+        """The snapshot key of `function:version`, or of the newest version of `function`, or `name` itself.
+
+        Raises ConfigurationError where there is no such snapshot.
+        """
+        of_function = {int(one.version): key for key, one in self.versions.items() if one.function_name == name}
+        if of_function:
+            return of_function[max(of_function)]
         for key, one in self.versions.items():
             if name in (f"{one.function_name}:{one.version}", one.qualified_arn):
                 return key
+        if name not in await self.store.snapshots.snapshot_keys():
+            raise ConfigurationError(
+                f"There is no snapshot of {name}, by that name or key: `thaw snapshot ls` shows those there are."
+            )
         return name
 
     def label(self, key: str) -> str:
@@ -216,7 +231,7 @@ def working_set(manifest: Manifest) -> list[Any]:
 async def _description(opened: Opened, name: str, measure: bool) -> list[str]:
     from rich.markup import escape
 
-    key = opened.key_of(name)
+    key = await opened.key_of(name)
     manifest = await opened.manifest(key)
     sizes = _chunk_sizes(manifest)
     lines = [f"[bold]{opened.label(key)}[/]  {key}", f"  sealed under {_key_shown(manifest)}"]
@@ -280,7 +295,7 @@ async def _timed(opened: Opened, manifest: Manifest, tier: str, store: ChunkStor
 async def _verified(opened: Opened, name: str | None) -> list[tuple[str, bool]]:
     from thaw.errors import ThawError
 
-    keys = sorted(await opened.store.snapshots.snapshot_keys()) if name is None else [opened.key_of(name)]
+    keys = sorted(await opened.store.snapshots.snapshot_keys()) if name is None else [await opened.key_of(name)]
     found = []
     for key in keys:
         try:
@@ -296,7 +311,7 @@ async def _verify(opened: Opened, key: str) -> tuple[str, bool]:
     wrong = len(verified.missing) + len(verified.damaged)
     if not wrong:
         return f"[green]sound[/]  {opened.label(key)}: all {len(verified.sound)} chunks open", False
-    told = f"{len(verified.missing)} chunks are missing and {len(verified.damaged)} do not open"
+    told = f"{_counted(len(verified.missing), 'chunk')} missing, {_counted(len(verified.damaged), 'chunk')} damaged"
     if len(await opened.store.snapshots.heal(manifest, verified)) == wrong:
         return f"[yellow]healed[/]  {opened.label(key)}: {told}, and all were put back from a nearer tier", False
     return f"[red]damaged[/]  {opened.label(key)}: {told}: call the version, and it gets a new snapshot", True
@@ -305,6 +320,10 @@ async def _verify(opened: Opened, key: str) -> tuple[str, bool]:
 def mib(size: float) -> str:
     """Bytes for people, as "12.3 MiB"."""
     return f"{size / MIB:,.1f} MiB"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _share(part: float, whole: float) -> str:

@@ -222,7 +222,7 @@ def _name_in(referrer: Any, thing: object) -> tuple[str, str]:
             return _key(referrer, thing), module.__name__
         return "", ""
     if isinstance(referrer, (list, tuple)):
-        return "[...]", ""
+        return "[%d]" % next((at for at, one in enumerate(referrer) if one is thing), 0), ""
     return _key(getattr(referrer, "__dict__", {}), thing), ""
 
 
