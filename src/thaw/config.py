@@ -9,6 +9,7 @@ Each setting comes from an environment variable `THAW_<NAME>` (upper case) unles
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,24 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from thaw.errors import ConfigurationError
 
 DEFAULT_L1_BYTES = 10 << 30
+OPTIONS = frozenset(
+    [
+        "state_dir", "host", "port", "region", "account_id", "pool_size", "max_environments", "idle_timeout_s",
+        "log_level",
+    ]
+)  # fmt: skip
+"""Settings that are options of `thaw serve`, too."""
+SHAPES = {
+    "l2_url": "redis://host:port, rediss://host:port, redis+cluster://host:port or unix://path",
+    "zone": "1 to 64 letters, digits and hyphens",
+    "kms_endpoint": "https://host:port or http://host:port",
+    "region": "a region such as us-east-1",
+    "account_id": "twelve digits",
+    "s3_endpoint": "https://host:port or http://host:port",
+    "maven_repository_url": "an address that begins with https://, http:// or file://",
+    "log_level": "debug, info, warning or error",
+}
+"""What the patterns of settings mean."""
 
 
 def default_state_dir() -> Path:
@@ -167,12 +186,26 @@ def read_settings(**given: Any) -> Settings:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"]) or "settings"
+    name = str(first["loc"][0]) if first["loc"] else "settings"
     if first["type"] == "extra_forbidden":
         return f"There is no setting named {name!r}: see `thaw serve --help` for those there are."
     fault = first["msg"].removeprefix("Value error, ").rstrip(".")
     fault = fault[:1].lower() + fault[1:]
+    if first["type"] == "string_pattern_mismatch" and name in SHAPES:
+        fault = f"must be {SHAPES[name]}"
+    option = f" or --{name.replace('_', '-')}" if name in OPTIONS else ""
     return (
-        f"The setting {name} is {first['input']!r}, but {fault}: set THAW_{name.upper()} "
-        f"or --{name.replace('_', '-')} to a value it takes."
+        f"The setting {name} is {first['input']!r}, but {fault}: set THAW_{name.upper()}{option} to a value it takes."
     )
+
+
+def unknown_variables() -> list[str]:
+    """A sentence for each variable THAW_... of this process that looks like a setting written wrongly."""
+    settings = [name.upper() for name in Settings.model_fields]
+    ours = sorted(name for name in os.environ if name.upper().startswith("THAW_"))
+    unknown = [(name, rest) for name in ours if (rest := name.upper().removeprefix("THAW_")) not in settings]
+    return [
+        f"{name} is no setting and was ignored: did you mean THAW_{close[0]}?"
+        for name, rest in unknown
+        if (close := get_close_matches(rest, settings, 1, 0.6))
+    ]

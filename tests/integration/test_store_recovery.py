@@ -129,9 +129,7 @@ def test_verify_for_people_heals_what_it_can(tmp_path: Path, memory: int) -> Non
     asyncio.run(prepare())
     damage(settings)
     shown = [verify(tmp_path), verify(tmp_path)]
-    assert shown[0] == (
-        "healed  f-1-a: 1 chunk missing, 1 chunk damaged, and all were put back from a nearer tier\n"
-    )
+    assert shown[0] == ("healed  f-1-a: 1 chunk missing, 1 chunk damaged, and all were put back from a nearer tier\n")
     assert shown[1] == "sound  f-1-a: all 7 chunks open\n"
 
 

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from thaw.cli.application import application
+from thaw.config import OPTIONS, Settings, default_state_dir
 
 
 def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -35,10 +36,9 @@ def test_help_shows_every_option_as_it_is_written(words: tuple[str, ...]) -> Non
 
 
 def test_the_defaults_of_the_server_that_help_shows_are_those_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    from thaw.config import Settings, default_state_dir
-
     monkeypatch.delenv("THAW_STATE_DIR", raising=False)
     monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert {parameter.name for parameter in COMMANDS["serve",].params} - {"help"} == OPTIONS
     for parameter in COMMANDS["serve",].params:
         if parameter.name != "help":
             default = (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from thaw.config import Settings, read_settings
+from thaw.config import SHAPES, Settings, read_settings, unknown_variables
 from thaw.errors import ConfigurationError
 
 
@@ -52,12 +52,22 @@ def test_relative_folders_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_p
         (
             {"network": "8.8.0.0/16"},
             "The setting network is '8.8.0.0/16', but must be a private IPv4 network of at least 256 addresses, "
-            "such as 10.213.0.0/16: set THAW_NETWORK or --network to a value it takes.",
+            "such as 10.213.0.0/16: set THAW_NETWORK to a value it takes.",
         ),
         (
             {"egress": "nowhere"},
             'The setting egress is \'nowhere\', but must be "guarded", "all", or IPv4 networks such as '
-            "10.0.0.0/8,192.0.2.7/32: set THAW_EGRESS or --egress to a value it takes.",
+            "10.0.0.0/8,192.0.2.7/32: set THAW_EGRESS to a value it takes.",
+        ),
+        (
+            {"region": "mars"},
+            "The setting region is 'mars', but must be a region such as us-east-1: set THAW_REGION or --region to a "
+            "value it takes.",
+        ),
+        (
+            {"l2_url": "memcache://x"},
+            "The setting l2_url is 'memcache://x', but must be redis://host:port, rediss://host:port, "
+            "redis+cluster://host:port or unix://path: set THAW_L2_URL to a value it takes.",
         ),
         ({"colour": "red"}, "There is no setting named 'colour': see `thaw serve --help` for those there are."),
     ],
@@ -66,6 +76,24 @@ def test_refusal_is_one_sentence(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read_settings(**given)
     assert str(caught.value) == sentence
+
+
+def test_a_pattern_of_a_setting_is_explained_in_words() -> None:
+    patterns = {
+        name
+        for name, field in Settings.model_fields.items()
+        if any(getattr(one, "pattern", None) for one in field.metadata)
+    }
+    assert patterns == SHAPES.keys()
+
+
+def test_a_variable_that_looks_like_a_setting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("THAW_POOL", "THAW_ORIGINS", "THAW_POOL_SIZE", "thaw_port", "THAW_COLOUR", "POOL_SIZE"):
+        monkeypatch.setenv(name, "3")
+    assert unknown_variables() == [
+        "THAW_ORIGINS is no setting and was ignored: did you mean THAW_ORIGIN?",
+        "THAW_POOL is no setting and was ignored: did you mean THAW_POOL_SIZE?",
+    ]
 
 
 def test_settings_cannot_change_later() -> None:

@@ -30,7 +30,7 @@ def serve(
     import logging
     import os
 
-    from thaw.config import read_settings
+    from thaw.config import read_settings, unknown_variables
 
     settings = read_settings(
         state_dir=state_dir,
@@ -54,4 +54,6 @@ def serve(
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("thaw").setLevel(settings.log_level.upper())
+    for sentence in unknown_variables():
+        logging.getLogger("thaw").warning(sentence)
     uvloop.run(run(settings))
