@@ -24,8 +24,9 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="sandboxes need root"),
 ]
 
+IN_CHILD = " in a child process"
 # `make soak` compares 2000 (tests/performance/test_uniqueness.py).
-CLONES = 200
+CLONES, TREES = 200, 40
 
 
 @cache
@@ -35,7 +36,9 @@ def package() -> bytes:
 
 def test_every_source_is_described() -> None:
     assert set(probe.SOURCES) <= set(SOURCES)
-    named = set(re.findall(r'"([^"]+)": |SOURCES\["([^"]+)"\]', Path(probe.__file__).read_text()))
+    modules = [Path(probe.__file__), Path(probe.__file__).with_name("probe_children.py")]
+    text = "".join(module.read_text() for module in modules)
+    named = set(re.findall(r'"([^"]+)": |SOURCES\["([^"]+)"\]', text))
     assert {first or second for first, second in named} >= set(SOURCES)
 
 
@@ -43,8 +46,10 @@ def test_clones_differ_in_every_source_but_those_that_are_documented(tmp_path: P
     with served(tmp_path / "state", idle_timeout_s=0) as running:
         version = comparing.publish_probe(running.client, running.runtime, package())
         samples = comparing.draw(running.process.url, version, CLONES)
-    compared = comparing.compare(samples)
-    assert [one.source.name for one in compared] == list(SOURCES), "none was left out"
+        version = comparing.publish_probe(running.client, running.runtime, package(), comparing.CHILDREN)
+        trees = comparing.draw(running.process.url, version, TREES, function=comparing.CHILDREN)
+    compared = comparing.compare(samples) + comparing.compare(trees)
+    assert {one.source.name for one in compared} == set(SOURCES), "none was left out"
     assert [(one.source.name, one.distinct) for one in compared if not one.as_expected] == []
 
 
@@ -52,9 +57,13 @@ def test_without_reseeding_the_global_generators_repeat(tmp_path: Path) -> None:
     with served(tmp_path / "state", idle_timeout_s=0, reseed=False) as running:
         version = comparing.publish_probe(running.client, running.runtime, package())
         samples = comparing.draw(running.process.url, version, 6)
-    distinct = {one.source.name: one.distinct for one in comparing.compare(samples)}
-    assert (distinct["random.random"], distinct["numpy.random.rand"]) == (1, 1)
-    assert {"random.random", "numpy.random.rand"} < set(RESEEDED)
+        version = comparing.publish_probe(running.client, running.runtime, package(), comparing.CHILDREN)
+        trees = comparing.draw(running.process.url, version, 6, function=comparing.CHILDREN)
+    distinct = {one.source.name: one.distinct for one in comparing.compare(samples) + comparing.compare(trees)}
+    repeated = {name for source in ("random.random", "numpy.random.rand") for name in (source, f"{source}{IN_CHILD}")}
+    assert {distinct[name] for name in repeated} == {1}
+    assert repeated < set(RESEEDED)
+    assert distinct[f"ssl.RAND_bytes{IN_CHILD}"] == 6, "of what is secret nothing may repeat"
     assert distinct["secrets.token_hex"] == distinct["ssl.RAND_bytes"] == 6
 
 

@@ -103,7 +103,7 @@ FOUND: dict[str, Any] = {
     "restartable_sequences": [[True, True]] * 3,
     "numbers": [True, [True, True, True], [True, True], [0, 0], [0], 5, True, 0],
     "identity": [True, "new-title\n", "0000000000000000", "1", "2", False],
-    "limits": [[[200, 1000], [0, 0], [1 << 20, 2 << 20]], "/tmp/work", 3, "42", 9, "0o100640"],
+    "limits": [[[200, 1000], [0, 0], [1 << 20, 2 << 20]], "/tmp/work", 19, "42", 9, "0o100640"],
     "process_controls": [1, 1, 90_000, [70_000, True], 1],
     "subprocesses": [True, 3, 0, True, 0, False],
     # Process trees
@@ -207,6 +207,18 @@ async def test_no_two_clones_draw_the_same_randomness(tmp_path: Path) -> None:
         assert len({draw[generator] for draw in draws}) == 4, generator
 
 
+async def test_no_two_clones_child_processes_draw_the_same_randomness(tmp_path: Path) -> None:
+    """Of two pools' workers, a child that runs another Python, and the function's own process."""
+    answers = [answer["found"] for answer in await harness.round_trip("child_randomness", tmp_path)]
+    before = answers[0][0]
+    draws = [before, *(drawn for _, drawn in answers)]
+    for generator in ("urandom", "openssl", "secrets", "uuid4"):
+        assert len({process[generator] for draw in draws for process in draw}) == 4 * 4, generator
+    children = [process["random"] for draw in draws for process in draw[:3]]
+    assert len(set(children)) == 4 * 3
+    assert len({process["own"] for draw in draws[1:] for process in draw}) == 1, "the seed was chosen by the function"
+
+
 def test_every_program_is_run() -> None:
     programs = {path.stem for path in harness.PROGRAMS.glob("*.py")} - {"runner", "lazy_memory"}  # test_page_faults
-    assert programs == {*FOUND, *REFUSED, "randomness"}
+    assert programs == {*FOUND, *REFUSED, "randomness", "child_randomness"}

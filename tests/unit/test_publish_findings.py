@@ -101,6 +101,15 @@ def test_connections_are_told_without_a_report_too() -> None:
     ]
 
 
+def test_generators_of_children_that_cannot_be_renewed_are_named() -> None:
+    (finding,) = find(Stock([process()]), None, [(7, "node", "the generator of Math.random")])
+    assert (finding.code, finding.sentence) == (
+        "TS202",
+        "The child process node (7) may have the generator of Math.random, which goes on with the same numbers in "
+        "every clone: draw from /dev/urandom there, or start the process in an after-restore hook.",
+    )
+
+
 def test_children_and_credentials() -> None:
     stock = Stock([process(), process(9, name="sleep", command="sleep 3600", descends=True)])
     report = Report(

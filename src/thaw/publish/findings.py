@@ -6,7 +6,7 @@ Every sentence names the thing, says what happens to it in a clone, and what to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from thaw.publish.report import Report, made_text
@@ -19,6 +19,7 @@ TMP_NOTE = 1 * MIB
 LINE = "SNAPSHOT_FINDING"
 CODES = {
     "TS201": "random generator",
+    "TS202": "random generator of a child process",
     "TS231": "secret in the environment",
     "TS232": "AWS credentials in memory",
     "TS241": "open connection",
@@ -36,9 +37,10 @@ class Finding:
     sentence: str
 
 
-def find(stock: Stock, report: Report | None) -> list[Finding]:
-    """Findings, by code; `report` is None where the language's runtime does not make one."""
-    found: list[Finding] = []
+def find(stock: Stock, report: Report | None, unknown_generators: Sequence[tuple[int, str, str]] = ()) -> list[Finding]:
+    """Findings, by code; `report` is None where the language's runtime does not make one, and `unknown_generators` are
+    (number, name, what) of child processes, as `freeze` saw them."""
+    found: list[Finding] = list(_generators_of_children(unknown_generators))
     if report is not None:
         found += _generators(report)
         found += _credentials(report)
@@ -61,6 +63,16 @@ def _generators(report: Report) -> Iterator[Finding]:
             "TS201",
             f"{_named(kind, holder)} goes on with the same numbers in every clone: make it, or seed it again, in an "
             "after-restore hook.",
+        )
+
+
+def _generators_of_children(unknown: Sequence[tuple[int, str, str]]) -> Iterator[Finding]:
+    """What the engine could renew is no finding."""
+    for number, name, what in unknown:
+        yield Finding(
+            "TS202",
+            f"The child process {name} ({number}) may have {what}, which goes on with the same numbers in every clone: "
+            "draw from /dev/urandom there, or start the process in an after-restore hook.",
         )
 
 

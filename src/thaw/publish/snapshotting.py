@@ -134,6 +134,7 @@ class Snapshotting:
                 connection_port=environment.runtime_connection_port,
                 log=environment.log_pipe,
                 repeated=environment.repeated_requests,
+                reseed=settings.variables.get("THAW_RESEED") != "0",
             )
             extensions = environment.frozen_extensions
             report = read_report(environment.report)
@@ -145,7 +146,7 @@ class Snapshotting:
         finally:
             await environment.close()
         captured.facts["environment"] = environment_facts(settings, environment.waits_in, extensions)
-        captured.facts |= inspection_facts(stock, report)
+        captured.facts |= inspection_facts(stock, report, captured.facts["unknown_generators"])
         for finding in captured.facts["findings"]:
             log.platform(" ".join([LINE, *finding]))
         return captured
@@ -183,12 +184,14 @@ async def _stock(environment: Environment) -> Stock:
     return await asyncio.to_thread(take_stock, environment.host_pid, others, own_port=own_port)
 
 
-def inspection_facts(stock: Stock, report: Report | None) -> dict[str, Any]:
+def inspection_facts(
+    stock: Stock, report: Report | None, unknown_generators: Sequence[tuple[int, str, str]] = ()
+) -> dict[str, Any]:
     """What people may want to know of the process (docs/formats.md); nothing is restored by it."""
     return {
         "stock": stock.document(),
         "report": None if report is None else report.document(),
-        "findings": [[finding.code, finding.sentence] for finding in find(stock, report)],
+        "findings": [[finding.code, finding.sentence] for finding in find(stock, report, unknown_generators)],
     }
 
 

@@ -20,6 +20,7 @@ from thaw.snapshot.image import ImageWriter
 from thaw.snapshot.plan import Kept, Relative
 from thaw.snapshot.process import read_status, read_text
 from thaw.snapshot.process_plan import ProcessPlan
+from thaw.snapshot.randomness import unknown_generators
 from thaw.snapshot.shared_files import NamelessFiles
 from thaw.snapshot.system_v import refuse_system_v
 from thaw.snapshot.tree import Member, Tree, go_between, kinship, stop_tree
@@ -42,6 +43,8 @@ class FreezeTarget:
     """Device and inode of the pipe (or file) that is the function's log."""
     repeated: Mapping[str, str] = field(default_factory=dict)
     """Further connections that wait for an answer, by local port: what a clone asks its own Runtime API once more."""
+    reseed: bool = True
+    """Whether Python's and numpy's global generators in child processes get fresh states in each clone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class _Freezer:
         first.plan_folder(share)
         nameless = NamelessFiles(first.plan, self._clone_image, self._kept, share)
         self._plan_memories(nameless)
-        places = [Place(each.process.pid, each.status.numbers[-1], each.plan, each.enter) for each in self._plans]
+        places = [Place(each.process.pid, each.number, each.plan, each.enter) for each in self._plans]
         repeated = {int(port): request.encode() for port, request in self._target.repeated.items()}
         context = Context(
             first.plan, share, places, self._kept, self._table, nameless, self._target.connection_port, repeated,
@@ -121,6 +124,9 @@ class _Freezer:
         for member, each in zip(self._living(), self._plans, strict=True):
             with self._named(member):
                 each.plan_process()
+                if len(self._tree.members) > 1:
+                    is_root = member is self._tree.root
+                    each.plan_randomness(python=self._target.reseed and not is_root)
                 each.plan_rights()
         image_base = self._image.append_all(self._clone_image)
         content = first.content(image_base)
@@ -197,6 +203,14 @@ class _Freezer:
             "descriptors": [[file.first, file.link] for file in self._table.files],
             "memory_bytes": self._image.size,
             "relatives": [[each.number, each.parent, each.name, each.state] for each in self._tree.members[1:]],
+            "renewed_generators": [
+                [each.number, generator.kind] for each in self._plans for generator in each.generators
+            ],
+            "unknown_generators": [
+                [each.number, each.status.name, what]
+                for each in self._plans[1:]
+                for what in unknown_generators(os.readlink(f"/proc/{each.process.pid}/exe"), each.mappings)
+            ],
         }
 
 

@@ -27,14 +27,14 @@ class Inheritance:
     def __init__(self, process: StoppedProcess, mappings: Iterable[Mapping]) -> None:
         """`mappings` are the first process's, neighbours merged as they are planned."""
         self._process = process
-        self._ends = {_likeness(mapping): mapping.end for mapping in mappings if _can_be_kept(mapping)}
+        self._there = {_likeness(mapping): mapping for mapping in mappings if _can_be_kept(mapping)}
 
     def part(self, mapping: Mapping) -> Mapping | None:
         """What of a mapping of the child has its like in the first process: its beginning, where one of them grew."""
-        end = self._ends.get(_likeness(mapping), 0) if _can_be_kept(mapping) else 0
-        if not end or (end != mapping.end and not mapping.anonymous):
+        like = self._there.get(_likeness(mapping)) if _can_be_kept(mapping) else None
+        if like is None or (like.end != mapping.end and not mapping.anonymous):
             return None
-        return replace(mapping, end=min(end, mapping.end))
+        return replace(mapping, end=min(like.end, mapping.end))
 
     def read(self, size: int, address: int) -> bytes:
         """The first process's memory."""
@@ -43,7 +43,8 @@ class Inheritance:
     def pages(self, pid: int, mapping: Mapping) -> list[_Run]:
         """Runs (first page, count) that either of the two has for itself: elsewhere both see the same."""
         own = not mapping.deleted
-        runs = [*present_pages(pid, mapping, own=own), *present_pages(self._process.pid, mapping, own=own)]
+        there = replace(mapping, empty=self._there[_likeness(mapping)].empty)
+        runs = [*present_pages(pid, mapping, own=own), *present_pages(self._process.pid, there, own=own)]
         return list(_united(sorted(runs)))
 
 

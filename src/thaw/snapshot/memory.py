@@ -249,7 +249,7 @@ def merged(mappings: Iterable[Mapping]) -> Iterator[Mapping]:
     current: Mapping | None = None
     for mapping in mappings:
         if current is not None and _mergeable(current, mapping):
-            current = replace(current, end=mapping.end)
+            current = replace(current, end=mapping.end, empty=current.empty and mapping.empty)
             continue
         if current is not None:
             yield current

@@ -24,6 +24,8 @@ class Mapping:
     inode: int
     path: str
     flags: frozenset[str]
+    empty: bool = False
+    """Whether none of its pages is in memory or swapped out."""
 
     @property
     def size(self) -> int:
@@ -56,23 +58,26 @@ class Mapping:
         return self.path.endswith(" (deleted)")
 
 
-def _parse_mapping(line: str, flags: frozenset[str]) -> Mapping:
+def _parse_mapping(line: str, flags: frozenset[str], held_kib: int) -> Mapping:
     found = _MAPPING.match(line)
     assert found is not None, line
     start, end, permissions, offset, device, inode, path = found.groups()
-    return Mapping(int(start, 16), int(end, 16), permissions, int(offset, 16), device, int(inode), path, flags)
+    begin, stop = int(start, 16), int(end, 16)
+    return Mapping(begin, stop, permissions, int(offset, 16), device, int(inode), path, flags, held_kib == 0)
 
 
 def read_mappings(pid: int) -> list[Mapping]:
     """All mappings in ascending order, with their VmFlags."""
     mappings: list[Mapping] = []
-    head = ""
+    head, held_kib = "", 0
     with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             if line.startswith("VmFlags:"):
-                mappings.append(_parse_mapping(head, frozenset(line.split()[1:])))
+                mappings.append(_parse_mapping(head, frozenset(line.split()[1:]), held_kib))
+            elif line.startswith(("Rss:", "Swap:")):
+                held_kib += int(line.split()[1])
             elif _MAPPING.match(line):
-                head = line.rstrip("\n")
+                head, held_kib = line.rstrip("\n"), 0
     return mappings
 
 
@@ -80,8 +85,11 @@ def present_pages(pid: int, mapping: Mapping, *, own: bool) -> Iterator[tuple[in
     """Runs (first page, count) of pages that hold something.
 
     With `own`, only those that belong to the process and no longer to the file (bit 61 of /proc/PID/pagemap is
-    clear: Documentation/admin-guide/mm/pagemap.rst).
+    clear: Documentation/admin-guide/mm/pagemap.rst). What is known to be empty is not walked: ZGC of Java 11 reserves
+    17 TiB of addresses, which would take minutes.
     """
+    if mapping.empty:
+        return
     batch = 1 << 15
     start: int | None = None
     count = mapping.size // PAGE

@@ -13,6 +13,7 @@ from thaw.snapshot.plan import SPECIAL_LIMIT, THREAD_LIMIT, Kept, PlanContent, P
 from thaw.snapshot.process import Mapping, Status, read_mappings, read_status, read_text
 from thaw.snapshot.program import OPTIONAL, SYSTEM_CALLS
 from thaw.snapshot.ptrace import StoppedProcess
+from thaw.snapshot.randomness import Generator, openssl_generators, plan_renewal, python_generators
 from thaw.snapshot.shared_files import NamelessFiles
 from thaw.snapshot.signals import plan_actions, plan_pending
 from thaw.snapshot.threads import plan_thread, tid_address
@@ -46,9 +47,15 @@ class ProcessPlan:
         self.extents: list[Extent] = []
         self.lazy: list[tuple[int, int]] = []
         self.inherited: list[tuple[int, int]] = []
+        self.generators: list[Generator] = []
         self._kept = kept
         self.vdso = self._find_instruction()
         self.special = self._check_limits()
+
+    @property
+    def number(self) -> int:
+        """The process's own number, as it is told."""
+        return self.status.numbers[-1]
 
     def _find_instruction(self) -> bytes:
         """Find a `syscall` instruction in the vDSO; the vDSO's bytes."""
@@ -106,6 +113,15 @@ class ProcessPlan:
         for capability in range(int(read_text("/proc/sys/kernel/cap_last_cap")) + 1):
             enter.call("prctl", _PR_CAPBSET_DROP, capability, label="PR_CAPBSET_DROP")
         enter.call("setgroups", 0, 0)
+
+    def plan_randomness(self, *, python: bool) -> None:
+        """Fresh randomness for the generators that would not notice that the process was cloned; `python` says whether
+        also for those of Python and numpy."""
+        where = (self.process.pid, self.mappings)
+        self.generators = openssl_generators(*where, self.process.read, self.number)
+        if python:
+            self.generators += python_generators(*where, self.process.read)
+        plan_renewal(self.generators, self.enter)
 
     def _plan_limits(self, enter: Program) -> None:
         # Asked inside the process: from outside it takes CAP_SYS_RESOURCE, which root in a container may lack.

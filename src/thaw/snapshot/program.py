@@ -18,8 +18,8 @@ SYSTEM_CALLS: Final[dict[str, int]] = {
     "timer_gettime": 224, "timer_delete": 226, "epoll_ctl": 233, "inotify_add_watch": 254, "inotify_rm_watch": 255,
     "set_robust_list": 273, "timerfd_create": 283, "timerfd_settime": 286, "accept4": 288, "signalfd4": 289,
     "eventfd2": 290, "epoll_create1": 291, "dup3": 292, "pipe2": 293, "inotify_init1": 294,
-    "rt_tgsigqueueinfo": 297, "prlimit64": 302, "seccomp": 317, "memfd_create": 319, "membarrier": 324,
-    "mlock2": 325, "rseq": 334, "close_range": 436, "mseal": 462,
+    "rt_tgsigqueueinfo": 297, "prlimit64": 302, "seccomp": 317, "getrandom": 318, "memfd_create": 319,
+    "membarrier": 324, "mlock2": 325, "rseq": 334, "close_range": 436, "mseal": 462,
 }  # fmt: skip
 
 OPTIONAL: Final = 1

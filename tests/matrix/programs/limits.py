@@ -12,7 +12,7 @@ def prepare():
     os.umask(0o027)
     os.mkdir("/tmp/work")
     os.chdir("/tmp/work")
-    os.nice(3)
+    os.nice(19)  # the highest, wherever the tests themselves began
     os.environ["SECRET"] = "42"
     os.environ["TZ"] = "Asia/Tokyo"
     time.tzset()

@@ -64,10 +64,16 @@ def _compare(console: Console, runtimes: Path, clones: int, runtime: str | None,
         step("starting a server, and publishing a function with SnapStart")
         with serving(state_dir, idle_timeout_s=0) as server:
             package = comparing.probe_package(content)
-            version = comparing.publish_probe(lambda_client(server.url), runtime, package)
+            client = lambda_client(server.url)
+            version = comparing.publish_probe(client, runtime, package)
             step(f"calling it in {clones} clones")
-            samples = comparing.draw(server.url, version, clones, step.counter(clones))
-    return comparing.compare(samples)
+            compared = comparing.compare(comparing.draw(server.url, version, clones, step.counter(clones)))
+            step("publishing a function with a child process")
+            version = comparing.publish_probe(client, runtime, package, comparing.CHILDREN)
+            trees = max(2, clones // comparing.CHILDREN_SHARE)
+            step(f"calling it in {trees} clones")
+            samples = comparing.draw(server.url, version, trees, step.counter(trees), comparing.CHILDREN)
+    return compared + comparing.compare(samples)
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from typing import Any
 from thaw.cli.uniqueness.sources import SOURCES, Source
 
 FUNCTION = "uniqueness"
+CHILDREN = "uniqueness-children"
+# Clones of a process tree take longer, and draw from fewer sources: one for so many others.
+CHILDREN_SHARE = 4
 PACKAGES = ("numpy", "cryptography")
 # More calls at one time than processors only wait for each other.
 LANES = 3
@@ -55,7 +58,8 @@ def probe_package(folder: Path) -> bytes:
 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.writestr("probe.py", Path(__file__).with_name("probe.py").read_bytes())
+        for name in ("probe.py", "probe_children.py"):
+            archive.writestr(name, Path(__file__).with_name(name).read_bytes())
         for file in sorted(folder.rglob("*")):
             if file.is_file() and "tests" not in file.parts:
                 entry = zipfile.ZipInfo(str(file.relative_to(folder)), (1980, 1, 1, 0, 0, 0))
@@ -89,32 +93,36 @@ async def packages_folder(runtimes_dir: Path, runtime: str) -> Path:
     return await complete_folder(runtimes_dir, f"uniqueness-{runtime}", fill)
 
 
-def publish_probe(client: Any, runtime: str, package: bytes) -> str:
-    """Creates the function with SnapStart; gives the published version."""
+def publish_probe(client: Any, runtime: str, package: bytes, function: str = FUNCTION) -> str:
+    """Creates the function with SnapStart, the one whose child process draws where `function` is CHILDREN; gives the
+    published version."""
     from thaw.cli.measuring import publish, wait_active
 
     client.create_function(
-        FunctionName=FUNCTION, Runtime=runtime, Handler="probe.handler", MemorySize=1024, Timeout=60,
+        FunctionName=function, Runtime=runtime, MemorySize=1024, Timeout=60,
+        Handler="probe_children.handler" if function == CHILDREN else "probe.handler",
         Role="arn:aws:iam::000000000000:role/doctor", Code={"ZipFile": package},
         SnapStart={"ApplyOn": "PublishedVersions"},
     )  # fmt: skip
-    wait_active(client, FUNCTION)
-    return publish(client, FUNCTION)[0]
+    wait_active(client, function)
+    return publish(client, function)[0]
 
 
-def draw(url: str, version: str, clones: int, done: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+def draw(
+    url: str, version: str, clones: int, done: Callable[[], None] = lambda: None, function: str = FUNCTION
+) -> list[dict[str, Any]]:
     """What every clone answered. Every call must have been a clone's first; raises CallFailed otherwise."""
     shares = [clones // LANES + (lane < clones % LANES) for lane in range(LANES)]
     with ThreadPoolExecutor(LANES) as lanes:
-        found = lanes.map(lambda share: _draw(url, version, share, done), shares)
+        found = lanes.map(lambda share: _draw(url, version, share, done, function), shares)
         return [sample for part in found for sample in part]
 
 
-def _draw(url: str, version: str, clones: int, done: Callable[[], None]) -> list[dict[str, Any]]:
+def _draw(url: str, version: str, clones: int, done: Callable[[], None], function: str) -> list[dict[str, Any]]:
     from thaw.cli.measuring import CallFailed, http_caller
 
     samples = []
-    with http_caller(url, FUNCTION) as call:
+    with http_caller(url, function) as call:
         for _ in range(clones):
             answer = call(version)
             if "Restore Duration" not in answer.report:

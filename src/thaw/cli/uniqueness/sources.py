@@ -10,6 +10,7 @@ Expected = Literal["differs", "by the clock", "by chance", "repeats"]
 RESEED = "Thaw, before after-restore hooks"
 KERNEL = "the kernel, at each draw"
 OPENSSL = "OpenSSL: the process number changed"
+ENGINE = "Thaw, before the process goes on"
 IN_A_HOOK = "make or seed it again in an after-restore hook"
 
 
@@ -50,6 +51,15 @@ SOURCES = {
         Source("numpy default_rng() of the call", "differs", KERNEL),
         Source("numpy default_rng() of Init", "repeats", "its state is in the snapshot", IN_A_HOOK),
         Source("numpy RandomState() of Init", "repeats", "its state is in the snapshot", IN_A_HOOK),
+        Source("os.urandom in a child process", "differs", KERNEL),
+        Source("secrets.token_hex in a child process", "differs", KERNEL),
+        Source("uuid.uuid4 in a child process", "differs", KERNEL),
+        Source("uuid.uuid1 in a child process", "by the clock", "the clock", "two calls in one tick would be equal"),
+        Source("ssl.RAND_bytes in a child process", "differs", ENGINE),
+        Source("random.random in a child process", "differs", ENGINE),
+        Source("numpy.random.rand in a child process", "differs", ENGINE),
+        Source("random.Random() of a child process", "repeats", "its state is in the snapshot",
+               "make it anew for each task"),
         Source("uuid.uuid4 of Init", "repeats", "it is in the snapshot", "make it in the handler"),
         Source("time of Init", "repeats", "it is in the snapshot", "ask for the time in the handler"),
         Source("hash of a string", "repeats", "its key is chosen when Python starts",
@@ -60,4 +70,4 @@ SOURCES = {
     )
 }  # fmt: skip
 # What a server that does not reseed leaves to repeat; ids and message numbers still have the clock in them.
-RESEEDED = tuple(source.name for source in SOURCES.values() if source.by == RESEED)
+RESEEDED = tuple(source.name for source in SOURCES.values() if source.by in (RESEED, ENGINE))
