@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import mmap
 import os
 from collections.abc import Iterator
@@ -152,3 +153,35 @@ def test_pages_that_were_touched_are_found_in_runs() -> None:
     runs = [(page - first, count) for page, count in present_pages(own, found, own=True)]
     assert [run for run in runs if 0 <= run[0] < 64] == [(3, 3), (40, 1)]
     block.close()
+
+
+def test_nothing_is_looked_for_in_what_is_only_reserved() -> None:
+    # As ZGC of Java 11 does: at 8 bytes for each page, walking this would take minutes.
+    size = 4 << 40
+    address = _reserve(size)
+    try:
+        found = next(each for each in read_mappings(os.getpid()) if each.start <= address < each.end)
+        assert found.size >= size
+        assert found.empty
+        assert list(present_pages(os.getpid(), found, own=True)) == []
+    finally:
+        _LIBC.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size))
+
+
+def test_of_two_that_become_one_either_may_hold_something() -> None:
+    full, empty = mapping(0, 1), dataclasses.replace(mapping(1, 2), empty=True)
+    assert [each.empty for each in merged([full, empty])] == [False]
+    assert [each.empty for each in merged([empty, dataclasses.replace(empty, start=2, end=3)])] == [True]
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PROT_NONE, _MAP_NORESERVE = 0, 0x4000
+
+
+def _reserve(size: int) -> int:
+    """The address of memory that nobody can touch."""
+    _LIBC.mmap.restype = ctypes.c_void_p
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    address: int | None = _LIBC.mmap(None, ctypes.c_size_t(size), _PROT_NONE, flags, -1, ctypes.c_long(0))
+    assert address not in (None, ctypes.c_void_p(-1).value), os.strerror(ctypes.get_errno())
+    return address
