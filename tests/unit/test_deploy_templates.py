@@ -363,6 +363,10 @@ Resources:
             "add the line `Transform: AWS::Serverless-2016-10-31`.",
         ),
         (
+            HEAD + "  F: {Type: AWS::Serverless::Functoin}",
+            "F is an AWS::Serverless::Functoin, which SAM does not know: is it an AWS::Serverless::Function?",
+        ),
+        (
             "Transform: MyMacro\nResources: {F: {Type: T}}",
             "The transform MyMacro runs on AWS only: apply it there, and deploy what it makes.",
         ),

@@ -51,6 +51,7 @@ def bench(
     from thaw.cli.figures import write_records
 
     console = wide_console()
+    output.mkdir(parents=True, exist_ok=True)  # what cannot be written to is told before minutes of measuring
     with progress(console) as step:
         records = measure(calls, step)
     path = output / f"{SUITE}.json"

@@ -83,7 +83,8 @@ def _bring(console: Console, context: Context, template: Template, *, dry_run: b
     planned = plan(context, template)
     show_plan(console, planned, secrets_of(template))
     if planned.is_empty:
-        console.print("Nothing changes: the server has what the template says.")
+        has_any = "the server has what the template says" if planned.changes else "nothing in the template is Lambda's"
+        console.print(f"Nothing changes: {has_any}.")
         _show_outputs(console, template.outputs(planned.attributes))
         return
     if dry_run:
@@ -104,11 +105,18 @@ def _bring(console: Console, context: Context, template: Template, *, dry_run: b
 
 
 def api_client(url: str | None, service: str = "lambda") -> Any:
-    """A boto3 client of the server: keys and region as the AWS tools find them, stand-ins where there are none."""
+    """A boto3 client of the server: keys and region as the AWS tools find them, stand-ins where there are none.
+
+    Raises ConfigurationError where the address is none.
+    """
     import boto3
     from botocore.config import Config
 
+    from thaw.errors import ConfigurationError
+
     found = url or os.environ.get("AWS_ENDPOINT_URL_LAMBDA") or os.environ.get("AWS_ENDPOINT_URL") or DEFAULT_URL
+    if not re.match(r"https?://[^/\s]", found):
+        raise ConfigurationError(f"{found} is no address of a server: write it as {DEFAULT_URL}.")
     session = boto3.Session()
     keys = {} if session.get_credentials() else {"aws_access_key_id": "thaw", "aws_secret_access_key": "thaw"}
     config = Config(retries={"total_max_attempts": 1}, read_timeout=960)
@@ -155,7 +163,7 @@ def show_plan(console: Console, plan: Plan, secrets: Sequence[str] = ()) -> None
             console.print(f"      {escape(line)}", style="dim")
     if changed:
         console.print()
-    told = [*plan.notes, *(left_out.sentence for left_out in plan.left_out)] if changed else []
+    told = [*plan.notes, *(left_out.sentence for left_out in plan.left_out)] if changed or not plan.changes else []
     for sentence in told:
         console.print(f"  [dim]{escape(sentence)}[/]", soft_wrap=True)
     if told:

@@ -27,7 +27,7 @@ def publish(
     ] = None,
 ) -> None:
     """Publish a version, wait until it can be called, and say what its clones will share."""
-    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, ParamValidationError
 
     from thaw.cli.deploy import api_client
     from thaw.errors import ConfigurationError
@@ -38,6 +38,10 @@ def publish(
     except ClientError as error:
         reason = error.response["Error"].get("Message", str(error))
         raise ConfigurationError(f"{name} cannot be published: {reason}") from None
+    except ParamValidationError:
+        raise ConfigurationError(
+            f"{name!r} is no name of a function: `aws lambda list-functions` lists them."
+        ) from None
     except (ConnectionError, HTTPClientError):
         raise ConfigurationError(
             f"{name} cannot be published, because no server answers at {client.meta.endpoint_url}: start `thaw serve`, "

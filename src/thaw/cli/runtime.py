@@ -46,6 +46,6 @@ def add(
 
 
 def _state_dir(given: Path | None) -> Path:
-    from thaw.config import Settings
+    from thaw.config import read_settings
 
-    return (Settings(state_dir=given) if given is not None else Settings()).state_dir
+    return read_settings(state_dir=given).state_dir

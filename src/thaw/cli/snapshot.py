@@ -137,6 +137,11 @@ async def _with_store(state_dir: Path | None, work: Callable[[Opened], Awaitable
     from thaw.store import open_store
 
     settings = read_settings(state_dir=state_dir)
+    if not settings.state_dir.is_dir():
+        raise ConfigurationError(
+            f"There is no state of a server in {settings.state_dir}: name its folder with --state-dir, or set "
+            "THAW_STATE_DIR."
+        )
     versions = await _versions(settings)
     with _closing(await asyncio.to_thread(open_store, settings, serving=False)) as store:
         result = await work(Opened(store, versions))

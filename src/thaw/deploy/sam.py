@@ -114,6 +114,13 @@ def translated(document: dict[str, Any], folder: Path, values: Mapping[str, Any]
     return found
 
 
+def types() -> list[str]:
+    """The types of resources that SAM's translator knows."""
+    from samtranslator.model import ResourceTypeResolver, sam_resources
+
+    return sorted(ResourceTypeResolver(sam_resources).resource_types)
+
+
 class _AnyPolicy(dict[str, str]):
     """Managed policies by name: roles do not exist here, so every name is as good as another."""
 

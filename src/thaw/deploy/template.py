@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def load(path: Path, *, stack: str, place: Place, overrides: Mapping[str, str] |
     codes = sam.collect_code(document, path, Resolver(document, values, {}))
     if sam.uses_sam(document):
         document = sam.translated(document, folder, values, place.region)
+        _refuse_unknown_types(document)
     else:
         _refuse_sam_types(path, document)
     resources = _ordered(_declared(document, Resolver(document, values, {})))
@@ -94,6 +96,14 @@ def _refuse_sam_types(path: Path, document: Mapping[str, Any]) -> None:
                 f"{logical_id} in {path} is an {resource['Type']}, but the template lacks SAM's transform: "
                 f"add the line `Transform: {sam.TRANSFORM}`."
             )
+
+
+def _refuse_unknown_types(document: Mapping[str, Any]) -> None:
+    """SAM's translator leaves types as they are that it does not know."""
+    for logical_id, resource in document["Resources"].items():
+        if resource["Type"].startswith("AWS::Serverless::"):
+            close = get_close_matches(resource["Type"], sam.types(), 1, 0)[0]
+            raise TemplateError(f"{logical_id} is an {resource['Type']}, which SAM does not know: is it an {close}?")
 
 
 def _declared(document: Mapping[str, Any], resolver: Resolver) -> dict[str, tuple[Declared, tuple[str, ...]]]:

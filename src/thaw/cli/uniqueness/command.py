@@ -55,7 +55,7 @@ def _compare(console: Console, runtimes: Path, clones: int, runtime: str | None,
     from thaw.cli.process import lambda_client, serving
     from thaw.cli.uniqueness import comparing
 
-    runtime = runtime or comparing.newest_python()
+    runtime = comparing.python_for(runtime)
     with _temporary_state(runtimes) as state_dir, progress(console) as step:
         content = state_dir / "no packages"
         if packages:

@@ -132,12 +132,18 @@ def _draw(url: str, version: str, clones: int, done: Callable[[], None], functio
     return samples
 
 
-def newest_python() -> str:
-    """The newest Python for functions on this machine; raises ConfigurationError where there is none."""
+def python_for(runtime: str | None) -> str:
+    """That Python, or the newest for functions on this machine; raises ConfigurationError where there is none."""
     from thaw.errors import ConfigurationError
     from thaw.runtimes.interpreters import discover
 
     found = asyncio.run(discover())
     if not found:
         raise ConfigurationError("This machine has no Python 3.9 or later for functions: install one and try again.")
-    return found[0].name
+    names = list(dict.fromkeys(one.name for one in found))
+    if runtime is not None and runtime not in names:
+        raise ConfigurationError(
+            f"Clones of {runtime} cannot be compared, because no such Python is on this machine: name one of "
+            f"{', '.join(names)}."
+        )
+    return runtime or names[0]
