@@ -240,7 +240,10 @@ def after_register():
     with pytest.raises(InitFailed) as failure:
         await environment.initialised(20.0)
     assert failure.value.error_type == "Extension.InitError"
-    assert str(failure.value) == "The Init phase failed: an extension reported Extension.InitError."
+    assert str(failure.value) == (
+        "The Init phase failed: an extension reported Extension.InitError "
+        "(Extension failing failed: Extension.NoConfig)."
+    )
     assert json.loads(failure.value.payload)["errorMessage"] == "Extension failing failed: Extension.NoConfig"
     assert said(environment, "^EXTENSION") == [
         "EXTENSION\tName: failing\tState: InitError\tEvents: [INVOKE, SHUTDOWN]\tError Type: Extension.NoConfig"

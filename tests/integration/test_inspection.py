@@ -208,4 +208,14 @@ def test_a_failed_freeze_names_where_the_obstacle_was_made(server: Served, case:
     assert found["StateReason"].endswith(ending)
     assert found["StateReasonCode"] == "FunctionError"
     assert found["StateReason"] in server.log(name)
-    assert thaw("publish", name, "--endpoint-url", server.process.url, status=1).endswith(ending)
+    said = thaw("publish", name, "--endpoint-url", server.process.url, status=1)
+    assert said.endswith(f"{ending} `thaw logs {name}` has what the function wrote.")
+
+
+def test_a_failed_init_names_the_functions_own_error(server: Served) -> None:
+    server.create("booming", "raise RuntimeError('boom [now]')\n", SnapStart=SNAP_START)
+    said = thaw("publish", "booming", "--endpoint-url", server.process.url, status=1)
+    assert (
+        "booming:1 failed: An error occurred during function initialization. The Init phase failed: the runtime "
+        "reported Runtime.Unknown (RuntimeError: boom [now]). `thaw logs booming` has what the function wrote."
+    ) in said

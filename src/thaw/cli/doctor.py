@@ -44,13 +44,14 @@ def doctor(context: typer.Context) -> None:
 
 
 def _doctor() -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     found = list(examine())
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     marks = {"ok": "[green]ok[/]", "less": "[yellow]less[/]", "missing": "[red]missing[/]"}
     for finding in found:
-        table.add_row(marks[finding.verdict], finding.subject, finding.sentence)
+        table.add_row(marks[finding.verdict], finding.subject, escape(finding.sentence))
     wide_console().print(table)
     if any(finding.verdict == "missing" for finding in found):
         raise typer.Exit(1)

@@ -50,6 +50,8 @@ def publish(
 
 
 def _publish(client: Any, name: str) -> None:
+    from rich.markup import escape
+
     console = wide_console()
     began = time.monotonic()
     with progress(console) as step:
@@ -59,7 +61,8 @@ def _publish(client: Any, name: str) -> None:
         version = answer["Version"]
         found = _settle(client, FunctionName=name, Qualifier=version)
     if found["State"] == "Failed":
-        console.print(f"[red]{name}:{version} failed[/]: {found.get('StateReason', 'no reason was given')}")
+        console.print(f"[red]{name}:{version} failed[/]: {escape(found.get('StateReason', 'no reason was given'))}")
+        console.print(f"`thaw logs {name}` has what the function wrote.")
         raise typer.Exit(1)
     after = f"after {time.monotonic() - began:.1f} s"
     if answer.get("State") != "Pending" and found["SnapStart"]["OptimizationStatus"] == "On":

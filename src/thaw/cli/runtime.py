@@ -21,6 +21,7 @@ StateDir = Annotated[
 @application.command("ls")
 def ls(state_dir: StateDir = None) -> None:
     """List what this machine has, by family, newest first. Of two with the same name functions get the first."""
+    from rich.markup import escape
     from rich.table import Table
 
     from thaw.runtimes import Runtimes
@@ -29,7 +30,7 @@ def ls(state_dir: StateDir = None) -> None:
     for heading in ("runtime", "version", "folder"):
         table.add_column(heading)
     for each in asyncio.run(Runtimes(_state_dir(state_dir)).installed()):
-        table.add_row(each.name, each.version, str(each.folder or "in the function's package"))
+        table.add_row(each.name, each.version, escape(str(each.folder or "in the function's package")))
     wide_console().print(table)
 
 
@@ -42,7 +43,7 @@ def add(
     from thaw.runtimes.added import add_folder
 
     for each in asyncio.run(add_folder(_state_dir(state_dir), folder)):
-        wide_console().print(f"Functions can have {each.name} now ({each.version} in {each.folder}).")
+        wide_console().print(f"Functions can have {each.name} now ({each.version} in {each.folder}).", markup=False)
 
 
 def _state_dir(given: Path | None) -> Path:

@@ -31,8 +31,10 @@ class Progress:
 
     def __call__(self, text: str) -> None:
         """Begins a step."""
-        self._console.print(f"[green]•[/] {text}")
-        self._status.update(text)
+        from rich.markup import escape
+
+        self._console.print(f"[green]•[/] {escape(text)}")
+        self._status.update(escape(text))
 
     def counter(self, total: int) -> Callable[[], None]:
         """To be called after each of the `total` calls of a step."""

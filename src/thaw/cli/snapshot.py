@@ -187,6 +187,8 @@ def _after(page: Any) -> tuple[str, int]:
 
 async def _rows(opened: Opened) -> tuple[list[tuple[str, ...]], int]:
     """A row for each snapshot, and the bytes of all chunks together."""
+    from rich.markup import escape
+
     from thaw.errors import ThawError
 
     manifests: dict[str, Manifest] = {}
@@ -195,7 +197,7 @@ async def _rows(opened: Opened) -> tuple[list[tuple[str, ...]], int]:
         try:
             manifests[key] = await opened.manifest(key)
         except ThawError as error:
-            broken.append((opened.label(key), f"[red]{error}[/]", "", "", "", ""))
+            broken.append((opened.label(key), f"[red]{escape(str(error))}[/]", "", "", "", ""))
     users = Counter(id for manifest in manifests.values() for id in manifest.chunk_ids())
     sizes = {id: size for manifest in manifests.values() for id, size in _chunk_sizes(manifest).items()}
     rows = [_row(opened, key, manifest, users) for key, manifest in manifests.items()]
@@ -298,6 +300,8 @@ async def _timed(opened: Opened, manifest: Manifest, tier: str, store: ChunkStor
 
 
 async def _verified(opened: Opened, name: str | None) -> list[tuple[str, bool]]:
+    from rich.markup import escape
+
     from thaw.errors import ThawError
 
     keys = sorted(await opened.store.snapshots.snapshot_keys()) if name is None else [await opened.key_of(name)]
@@ -306,7 +310,7 @@ async def _verified(opened: Opened, name: str | None) -> list[tuple[str, bool]]:
         try:
             found.append(await _verify(opened, key))
         except ThawError as error:
-            found.append((f"[red]damaged[/]  {opened.label(key)}: {error}", True))
+            found.append((f"[red]damaged[/]  {opened.label(key)}: {escape(str(error))}", True))
     return found
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from thaw.environment.failure import Exit, document
 from thaw.observe.platform_lines import Ending, timed_out_text
+
+CAUSE_LIMIT = 300
+"""Characters of an error's message that a sentence takes over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,12 @@ class Failed:
 
     @property
     def summary(self) -> str:
-        """A few words for people."""
+        """A few words for people, with what the document says of the function's own error."""
+        if self.exit:
+            return self.exit.reason
         who = "an extension" if self.error_type.startswith("Extension.") else "the runtime"
-        return self.exit.reason if self.exit else f"{who} reported {self.error_type}"
+        cause = _cause(self.body or b"", self.error_type)
+        return f"{who} reported {self.error_type}" + (f" ({cause})" if cause else "")
 
     def payload(self, request_id: str, limit_s: float) -> bytes:
         """The document that the runtime posted, else Lambda's for a process that ended."""
@@ -63,6 +70,19 @@ class TimedOut:
     def payload(self, request_id: str, limit_s: float) -> bytes:
         """Lambda's document."""
         return document(self.error_type, timed_out_text(limit_s), request_id)
+
+
+def _cause(body: bytes, error_type: str) -> str:
+    """The error's type, where it is not the reported one, and its message's first line; "" for another document."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return ""
+    if not isinstance(found, dict):
+        return ""
+    kind, message = str(found.get("errorType") or ""), str(found.get("errorMessage") or "").strip()
+    line = message.partition("\n")[0][:CAUSE_LIMIT].rstrip(". ")
+    return ": ".join(part for part in (kind if kind != error_type else "", line) if part)
 
 
 Outcome = Answered | Failed | TimedOut
