@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from thaw.environment.execution import Environment
+from thaw.environment.execution import Environment, OnAnswer
 from thaw.environment.invocation import Invocation, InvocationResult
 from thaw.environment.pool import SandboxPool
 from thaw.environment.settings import FunctionSettings, WorkerSettings
@@ -132,12 +132,12 @@ async def workshop(folder: Path, **worker: Any) -> AsyncIterator[Workshop]:
         await pool.close()
 
 
-async def call(environment: Environment, event: object = None) -> InvocationResult:
+async def call(environment: Environment, event: object = None, on_answer: OnAnswer | None = None) -> InvocationResult:
     """One invocation with a request id of its own."""
     invocation = Invocation(
         request_id=str(uuid4()), payload=json.dumps(event).encode(), invoked_arn=environment.settings.function_arn
     )
-    return await environment.invoke(invocation)
+    return await environment.invoke(invocation, on_answer=on_answer)
 
 
 def log_lines(environment: Environment) -> list[str]:

@@ -134,6 +134,28 @@ async def test_a_process_that_ends_is_an_error_of_that_call(shop: Workshop, code
     assert (await call(other, 5)).payload == b"5"
 
 
+LAST_WORDS = """
+host, port = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+api = socket.create_connection((host, int(port)))
+answer = b'"' + b"x" * event["size"] + b'"'
+path = "/2018-06-01/runtime/invocation/" + context["Lambda-Runtime-Aws-Request-Id"] + "/response"
+head = f"POST {path} HTTP/1.1\\r\\nHost: api\\r\\nContent-Length: {len(answer)}\\r\\n\\r\\n"
+api.sendall(head.encode() + answer)
+if event["child"] and os.fork() == 0:
+    time.sleep(99)  # which holds all connections open
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("child", [False, True])
+@pytest.mark.parametrize("size", [10, 5_000_000])
+async def test_an_answer_is_heard_although_the_process_ended_with_it(shop: Workshop, child: bool, size: int) -> None:
+    environment = await shop.ready("import socket\n" + body(LAST_WORDS))
+    result = await call(environment, {"child": child, "size": size})
+    assert json.loads(result.payload) == "x" * size
+    assert not result.usable
+
+
 async def test_allocating_forever_is_out_of_memory_and_harms_nobody(shop: Workshop) -> None:
     environment = await shop.ready(body("kept = []\nwhile True:\n    kept.append(bytearray(1 << 20))"), memory_mib=128)
     other = await shop.ready(ECHO)

@@ -142,6 +142,41 @@ def on(event):
     assert lines.index("flushed") < next(index for index, line in enumerate(lines) if line.startswith("END"))
 
 
+async def test_the_caller_has_its_answer_while_the_extension_works_on(shop: Workshop) -> None:
+    busy = """
+def on(event):
+    import time
+    while not os.path.exists("/tmp/go"):
+        time.sleep(0.005)
+    print("flushed", flush=True)
+"""
+    environment = await shop.ready(FUNCTION, layers=layer(shop.folder, busy=program('["INVOKE"]', busy)))
+    answered: asyncio.Future[tuple[bytes, str]] = asyncio.get_running_loop().create_future()
+    calling = asyncio.create_task(
+        call(environment, "x", lambda payload, error_type: answered.set_result((payload, error_type)))
+    )
+    async with asyncio.timeout(20):
+        payload, error_type = await answered
+    assert (json.loads(payload), error_type) == ({"hello": "x"}, "")
+    assert not calling.done(), "the extension holds the environment"
+    Path(f"/proc/{environment.host_pid}/root/tmp/go").write_text("")
+    result = await calling
+    assert result.payload == payload
+    assert result.extensions_ms is not None
+    assert result.duration_ms >= result.extensions_ms > 0
+
+
+async def test_who_is_quick_delays_nobody_and_is_not_in_the_way(shop: Workshop) -> None:
+    """The answer comes with the end of the call, so that the environment is free when the caller has it."""
+    environment = await shop.ready(FUNCTION, layers=layer(shop.folder, quick=program('["INVOKE"]')))
+    early: list[bytes] = []
+    for _ in range(3):
+        result = await call(environment, "x", lambda payload, error_type: early.append(payload))
+        assert json.loads(result.payload) == {"hello": "x"}
+        await asyncio.sleep(0.02)  # a late word would come in this time
+    assert len(early) <= 3, "on a machine that stands still an answer may come first, but only once"
+
+
 INTERNAL = """
 import http.client, json, os, threading
 

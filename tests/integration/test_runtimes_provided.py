@@ -213,6 +213,24 @@ def test_without_restore_next_it_is_frozen_at_its_first_invocation_next(server: 
     assert server.log("frozen").count("RESTORE_REPORT Restore Duration:") == 3
 
 
+def test_a_clone_that_the_engine_cannot_finish_is_replaced_by_a_fresh_start(server: Served) -> None:
+    """It waits for no restore/next, so the call has it before anybody knows; the event is seen once, by the other."""
+    inside = BASH.replace("set -u", "set -u\ncd /var/task/inside || true", 1)
+    server.create("broken", {**bootstrap(inside), "inside/data": (DATA, b"")}, handler="unused", SnapStart=SNAP_START)
+    version = server.publish("broken")
+    assert "Restore Duration" in server.call("broken", 0, version).log
+    (folder,) = server.state_dir.glob("code/*/inside")
+    shutil.rmtree(folder)
+    for number in range(2):  # one clone may have been made before
+        reply = server.call("broken", number, version)
+        assert (reply.error, reply.payload["event"], reply.payload["calls"]) == (None, number, 1)
+    assert "Init Duration" in reply.log
+    lines = server.log("broken")
+    sentence = "The snapshot could not be restored: Restoring stopped at chdir to /var/task/inside (No such file or "
+    assert f"{sentence}directory). This call starts afresh." in lines
+    assert lines.count("handling call") == 3, "each event was seen once"
+
+
 def test_a_static_program_in_c_is_frozen_and_cloned(server: Served, tmp_path: Path) -> None:
     program = compiled(tmp_path, C, ["gcc", "-O2", "-static", "-o", "bootstrap"], "program.c")
     server.create("static", bootstrap(program), handler="unused", SnapStart=SNAP_START)

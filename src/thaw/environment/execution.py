@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import time
+from collections.abc import Callable
 from enum import Enum
 from typing import Self
 from uuid import uuid4
@@ -25,14 +26,21 @@ from thaw.environment.settings import FunctionSettings, WaitsIn
 from thaw.environment.streaming import ResponseStream, Source
 from thaw.environment.template import FUNCTION_UID
 from thaw.environment.variables import function_variables
-from thaw.errors import InitFailed, InitTimedOut, RestoreHookFailed, RestoreTimedOut, SandboxError
+from thaw.errors import InitFailed, InitTimedOut, RestoreFailed, RestoreHookFailed, RestoreTimedOut, SandboxError
 from thaw.observe.log_stream import LogStream
 from thaw.observe.platform_lines import Report
 
 # A call that follows at once finds the processes still running; freezing and thawing them for nothing is saved.
 _FREEZE_DELAY_S = 0.002
-# What a process sent before it ended is read first; the news of its end may overtake it in the event loop.
-_LAST_WORDS_S = 0.002
+# What a process sent before it ended is read first; the news of its end may overtake it in the event loop. Where its
+# connections stay open, because other processes hold them too, this many rounds of the loop without a word end it.
+_QUIET_ROUNDS = 32
+# After the answer; extensions that are quicker leave the environment free for the next call of the same caller.
+_EXTENSIONS_GRACE_S = 0.01
+
+
+# Called with the runtime's answer (document, error type or "") while extensions still work.
+OnAnswer = Callable[[bytes, str], None]
 
 
 class Phase(Enum):
@@ -57,6 +65,8 @@ class Environment:
         self.settings = settings
         self.phase = phase
         self.log = log
+        self.never_ran: Callable[[], RestoreFailed | None] = lambda: None
+        """Why a clone that has ended never became the function; None where it did."""
         self.runtime_connection_port = 0
         self.waits_in: WaitsIn = "restore/next"
         self.credentials_token = settings.credentials_token or str(uuid4())
@@ -70,6 +80,9 @@ class Environment:
         self._released = self._began
         self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
         self._answer: Answered | None = None
+        self._on_answer: OnAnswer | None = None
+        self._answering: asyncio.TimerHandle | None = None
+        self._runtime_done = 0.0
         self._stream: ResponseStream | None = None
         self._exit: Exit | None = None
         self._freezing: asyncio.TimerHandle | None = None
@@ -303,17 +316,32 @@ class Environment:
 
     # -- Invoke --
 
-    async def invoke(self, invocation: Invocation, stream: ResponseStream | None = None) -> InvocationResult:
+    @property
+    def has_extensions(self) -> bool:
+        """Whether an invocation may last longer than its answer takes."""
+        return bool(self._extensions)
+
+    async def invoke(
+        self, invocation: Invocation, stream: ResponseStream | None = None, on_answer: OnAnswer | None = None
+    ) -> InvocationResult:
         """Serve one invocation; what goes wrong in the function is in the result. A response that the function
-        streams goes to `stream`, where there is one. Raises SandboxError when the environment is not idle."""
+        streams goes to `stream`, where there is one. The answer goes to `on_answer` where extensions work on after it.
+
+        Raises:
+            SandboxError: the environment is not idle; the function has not seen the event.
+            RestoreFailed: the clone never became the function, so it has not seen the event either.
+        """
         if self.phase is not Phase.IDLE:
+            self._refuse_if_it_never_ran()
             raise SandboxError(f"Environment {self.id} is not idle but {self.phase.value}.", step="invoke")
         self.phase = Phase.INVOKE
-        self._stream = stream
+        self._stream, self._on_answer = stream, on_answer
         self._begin(invocation)
         began = time.perf_counter()
         outcome = await self._finish(self.settings.timeout_s)
         duration_ms = (time.perf_counter() - began) * 1000
+        if isinstance(outcome, Failed) and outcome.exit is not None:
+            self._refuse_if_it_never_ran()
         if isinstance(outcome, TimedOut):
             duration_ms = max(duration_ms, self.settings.timeout_s * 1000)
             if self._extensions:
@@ -325,13 +353,19 @@ class Environment:
             self._stream = None
         return self._conclude(invocation, outcome, duration_ms)
 
+    def _refuse_if_it_never_ran(self) -> None:
+        failure = self.never_ran()
+        if failure is not None:
+            self.phase = Phase.ENDED
+            raise failure
+
     def _begin(self, invocation: Invocation) -> None:
         """Thaw, and hand the invocation to the runtime."""
         self._wake()
         self.log.begin_invocation()
         self._pipe.begin()
         self.log.append(self._lines.start(invocation.request_id))
-        self._answer = None
+        self._answer, self._runtime_done = None, 0.0
         self._outcome = self._loop.create_future()
         if self._exit is not None:
             self._outcome.set_result(self._exit_outcome(self._exit))
@@ -350,6 +384,7 @@ class Environment:
 
     def _conclude(self, invocation: Invocation, outcome: Outcome, duration_ms: float) -> InvocationResult:
         """The end of an invocation: its log lines, its result, and the environment idle or ended."""
+        self._answered_late()
         used = self._memory_used(outcome)
         request_id = invocation.request_id
         self._log_exit(outcome, request_id)
@@ -377,6 +412,7 @@ class Environment:
             usable=self.phase is Phase.IDLE,
             init_ms=report.init_ms,
             restore_ms=report.restore_ms,
+            extensions_ms=(time.perf_counter() - self._runtime_done) * 1000 if self._runtime_done else None,
         )
 
     def _memory_used(self, outcome: Outcome) -> int:
@@ -488,6 +524,8 @@ class Environment:
         """It asked for an invocation. A runtime that knows no restore/next can be frozen here, the first time."""
         if self.phase is Phase.INIT:
             self._waits("invocation/next")
+        elif self.phase is Phase.INVOKE and self._extensions:
+            self._runtime_done = time.perf_counter()
         self._settle_when_idle()
 
     def restore_ready(self) -> None:
@@ -531,7 +569,7 @@ class Environment:
         found.state = found.state if failed else "Exited"
         ended = Exit(status, entry_error=self._sandbox.entry_error, of_extension=True)
         self._exit = self._exit or ended
-        self._settle(self._exit_outcome(ended))
+        self._hear_out(self._exit_outcome(ended))
         if self.phase is Phase.IDLE:
             self.phase = Phase.ENDED
 
@@ -549,11 +587,29 @@ class Environment:
 
     def runtime_responded(self, payload: bytes) -> None:
         """It returned something; the invocation ends when it asks for the next."""
-        self._answer = Answered(payload)
+        self._answered(Answered(payload))
 
     def runtime_failed(self, error_type: str, payload: bytes) -> None:
         """The function raised, or its response was too large."""
-        self._answer = Answered(payload, error_type)
+        self._answered(Answered(payload, error_type))
+
+    def _answered(self, answer: Answered) -> None:
+        self._answer = answer
+        if self._on_answer is not None:
+            self._answering = self._loop.call_later(_EXTENSIONS_GRACE_S, self._answer_early, answer)
+
+    def _answer_early(self, answer: Answered) -> None:
+        """Extensions work on; the caller need not wait for them."""
+        if self._on_answer is not None:
+            if self._stream is not None:
+                self._stream.end()
+            self._on_answer(answer.body, answer.error_type)
+
+    def _answered_late(self) -> None:
+        """The invocation is over, and its result has the answer."""
+        if self._answering is not None:
+            self._answering.cancel()
+        self._answering = self._on_answer = None
 
     def init_failed(self, error_type: str, payload: bytes) -> None:
         """The function could not be loaded."""
@@ -567,9 +623,19 @@ class Environment:
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9
         out_of_memory = killed and self._group.oom_kills() > 0
         self._exit = Exit(status, out_of_memory=out_of_memory, entry_error=self._sandbox.entry_error)
-        self._loop.call_later(_LAST_WORDS_S, self._settle, self._exit_outcome(self._exit))
+        self._hear_out(self._exit_outcome(self._exit))
         if self.phase is Phase.IDLE:
             self.phase = Phase.ENDED
+
+    def _hear_out(self, outcome: Failed, quiet: int = 0) -> None:
+        """Settle when everything is read that was sent before a process ended: all of it is in our sockets by then."""
+        if self._outcome.done():
+            return
+        quiet = 0 if self._sandbox.unread else quiet + 1
+        if quiet and (not self._sandbox.connected or quiet > _QUIET_ROUNDS):
+            self._settle(outcome)
+        else:
+            self._loop.call_soon(self._hear_out, outcome, quiet)
 
     def _exit_outcome(self, ended: Exit) -> Failed:
         return Failed(ended.error_type, None, ended)

@@ -29,7 +29,8 @@ class InvocationResult:
     `payload` is then the error document. `function_error` is the value of X-Amz-Function-Error.
     `usable` says whether the environment can take another invocation. `log_tail` holds the last
     4096 bytes of this invocation's log. Durations are in milliseconds;
-    `init_ms` or `restore_ms` is there for the first invocation of an environment.
+    `init_ms` or `restore_ms` is there for the first invocation of an environment, and `extensions_ms`, how long
+    extensions worked on when the runtime was done, where there are any.
     """
 
     request_id: str
@@ -42,6 +43,7 @@ class InvocationResult:
     usable: bool
     init_ms: float | None = None
     restore_ms: float | None = None
+    extensions_ms: float | None = None
 
     @property
     def function_error(self) -> str | None:

@@ -115,6 +115,16 @@ class Sandbox:
         """Whether PID 1 still runs."""
         return not self._gone.done() and self._closing is None
 
+    @property
+    def connected(self) -> bool:
+        """Whether a process has a connection to the Runtime API."""
+        return bool(self._connections)
+
+    @property
+    def unread(self) -> bool:
+        """Whether there is something to read on one of them."""
+        return any(connection.unread for connection in self._connections)
+
     def attach(self, places: Sequence[tuple[str, int]]) -> asyncio.Future[None]:
         """Put detached mounts on their paths, and close them here. The future ends when they are in place; a process
         that is started afterwards need not wait for it. Raises SandboxError."""

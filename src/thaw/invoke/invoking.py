@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Mapping
 
 from thaw.catalog.configuration import Configuration
-from thaw.environment.execution import Environment, Phase
+from thaw.environment.execution import Environment, OnAnswer, Phase
 from thaw.environment.invocation import Invocation, InvocationResult
 from thaw.errors import (
     InitFailed,
     InitTimedOut,
+    RestoreFailed,
     RestoreHookFailed,
     RestoreTimedOut,
     RuntimeNotFound,
@@ -22,7 +23,7 @@ from thaw.errors import (
     StoreError,
     ThawError,
 )
-from thaw.invoke.assignment import Assignment
+from thaw.invoke.assignment import Assignment, Fleet
 from thaw.invoke.call import Answer, Call
 from thaw.invoke.concurrency import ConcurrencyLimit
 from thaw.invoke.launching import Launching
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 # Clones in a row that could not be made from a snapshot before a new one is taken.
 MISSES_BEFORE_RENEWAL = 3
+# Environments that may end under a call before the function has seen the event.
+ATTEMPTS = 4
 RESTORE_TIMED_OUT = "Lambda couldn't restore the snapshot within the timeout limit."
 
 
@@ -62,6 +65,10 @@ class Invoker:
         self.concurrency = concurrency
         self._metrics = metrics
         self._missed: dict[str, int] = {}
+        self._afresh: set[str] = set()
+        """Requests for which no further clone is made."""
+        self._working: set[asyncio.Task[Answer]] = set()
+        """Calls that are answered, and whose extensions still work."""
         self.assignment: Assignment[Environment] = Assignment(
             self._make, limit=max_environments, idle_timeout_s=idle_timeout_s, alive=is_idle
         )
@@ -86,37 +93,109 @@ class Invoker:
         if call.configuration.snapshot_key is not None:
             self._used(call.configuration)
         running = self.concurrency.running_of(call.configuration)
+        rest: asyncio.Task[Answer] | None = None
         try:
-            return await self._invoke(call)
+            answered, rest = await self._invoke(call)
+            return answered
         except ServiceError as error:
             self._record(call, {"Throttles" if error.code == "TooManyRequestsException" else "Errors": 1})
             raise
         finally:
-            self._record(call, {"ConcurrentExecutions": running})
-            self.concurrency.leave(call.configuration, shared)
-            if not self.concurrency.running:
-                self._quiet.set()
+            if rest is None:
+                self._over(call, running, shared)
+            else:  # extensions work on in its environment
+                rest.add_done_callback(lambda _: self._over(call, running, shared))
 
-    async def _invoke(self, call: Call) -> Answer:
+    def _over(self, call: Call, running: int, shared: bool) -> None:
+        self._record(call, {"ConcurrentExecutions": running})
+        self.concurrency.leave(call.configuration, shared)
+        if not self.concurrency.running:
+            self._quiet.set()
+
+    async def _invoke(self, call: Call) -> tuple[Answer, asyncio.Task[Answer] | None]:
+        """The answer, and what goes on after it, if anything. An environment that ends before the function has seen
+        the event costs the call nothing but time."""
         fleet = self.assignment.fleet(call.configuration)
         try:
-            environment = await self.assignment.obtain(fleet, call.request_id)
+            for _ in range(ATTEMPTS - 1):
+                environment = await self.assignment.obtain(fleet, call.request_id)
+                try:
+                    return await self._answer(fleet, environment, call)
+                except (RestoreFailed, SandboxError) as error:
+                    self._begin_afresh(call, environment, error)
+            return await self._answer(fleet, await self.assignment.obtain(fleet, call.request_id), call)
         except (InitFailed, InitTimedOut) as failure:
             self._record(call, {"Invocations": 1, "Errors": 1, "Throttles": 0})
-            return Answer(
+            document = Answer(
                 payload=failure.payload,
                 executed_version=call.executed_version,
                 function_error="Unhandled",
                 log_tail=failure.log_tail,
             )
+            return document, None
         except ThawError as error:
             raise service_error(error) from error
+        finally:
+            self._afresh.discard(call.request_id)
+
+    def _begin_afresh(self, call: Call, environment: Environment, error: ThawError) -> None:
+        """The function has not seen the event: another environment gets it, and no clone is made for it again."""
+        key = call.configuration.snapshot_key
+        logger.warning("%s starts afresh: %s", call.configuration.qualified_arn, error)
+        if key is not None and isinstance(error, RestoreFailed):
+            environment.log.platform(f"The snapshot could not be restored: {error} This call starts afresh.")
+            self._restoring.forget(key)
+            self._afresh.add(call.request_id)
+            self._count_missed(call.configuration, key)
+
+    async def _answer(
+        self, fleet: Fleet[Environment], environment: Environment, call: Call
+    ) -> tuple[Answer, asyncio.Task[Answer] | None]:
+        if not environment.has_extensions:
+            return await self._serve(fleet, environment, call), None
+        early: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def on_answer(payload: bytes, error_type: str) -> None:
+            early.set_result(
+                Answer(
+                    payload=payload,
+                    executed_version=call.executed_version,
+                    function_error="Unhandled" if error_type else None,
+                    log_tail=environment.log.tail(),
+                )
+            )
+
+        serving = asyncio.create_task(self._serve(fleet, environment, call, on_answer))
+        try:
+            await asyncio.wait((serving, early), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            serving.cancel()
+            await asyncio.wait((serving,))
+            raise
+        if serving.done():
+            return serving.result(), None
+        self._working.add(serving)
+        serving.add_done_callback(self._worked)
+        return early.result(), serving
+
+    def _worked(self, serving: asyncio.Task[Answer]) -> None:
+        """The caller has its answer; what went wrong afterwards is in the function's log, a defect in ours."""
+        self._working.discard(serving)
+        if not serving.cancelled() and (error := serving.exception()) is not None:
+            logger.error("a call ended with an error after its answer", exc_info=error)
+
+    async def _serve(
+        self, fleet: Fleet[Environment], environment: Environment, call: Call, on_answer: OnAnswer | None = None
+    ) -> Answer:
+        """Runs the call to its end; `on_answer` gets the answer where extensions work on after it."""
         usable = False
         try:
-            result = await environment.invoke(invocation(call), call.stream)
+            result = await environment.invoke(invocation(call), call.stream, on_answer)
             usable = result.usable
         finally:
             self.assignment.give_back(fleet, environment, usable=usable)
+        if result.restore_ms is not None and call.configuration.snapshot_key is not None:
+            self._missed.pop(call.configuration.snapshot_key, None)
         self._record(call, measured(result))
         return answer(call, result)
 
@@ -127,10 +206,9 @@ class Invoker:
 
     async def _make(self, configuration: Configuration, request_id: str) -> Environment:
         log = self._launching.log(configuration)
-        if configuration.snapshot_key is not None:
+        if configuration.snapshot_key is not None and request_id not in self._afresh:
             clone = await self._restoring.clone(configuration, request_id, log)
             if clone is not None:
-                self._missed.pop(configuration.snapshot_key, None)
                 return clone
             self._count_missed(configuration, configuration.snapshot_key)
         return await self._launching.fresh(configuration, request_id, log)
@@ -188,6 +266,8 @@ def measured(result: InvocationResult) -> dict[str, float]:
         values["InitDuration"] = result.init_ms
     if result.restore_ms is not None:
         values["RestoreDuration"] = result.restore_ms
+    if result.extensions_ms is not None:
+        values["PostRuntimeExtensionsDuration"] = result.extensions_ms
     return values
 
 

@@ -165,6 +165,7 @@ class Restoring:
             raise RestoreRefused(f"The runtime {settings.runtime.name} of this machine changed since it was taken.")
         settings = _as_frozen(resident, settings)
         begun = await self._begin(resident, settings, log)
+        begun.environment.never_ran = begun.thawing.failure
         environment = await self._restored(begun, request_id)
         self._fork_ahead(resident, settings)
         return environment

@@ -30,6 +30,7 @@ UNITS: Mapping[str, str] = {
     "Duration": "Milliseconds",
     "InitDuration": "Milliseconds",
     "RestoreDuration": "Milliseconds",
+    "PostRuntimeExtensionsDuration": "Milliseconds",
     "ConcurrentExecutions": "Count",
 }
 Dimensions = tuple[tuple[str, str], ...]

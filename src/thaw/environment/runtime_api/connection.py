@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import termios
 from collections.abc import Callable
 from typing import cast
 
@@ -133,6 +135,14 @@ class Connection(asyncio.Protocol):
         """Reads again."""
         if self._transport is not None:
             self._transport.resume_reading()
+
+    @property
+    def unread(self) -> bool:
+        """Whether bytes have come that are not read yet, but will be."""
+        if self._transport is None or self._transport.is_closing() or not self._transport.is_reading():
+            return False
+        waiting = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+        return any(waiting)
 
     def send(self, answer: bytes) -> None:
         """One write; nothing where the runtime has hung up. One that asks on and on without reading is cut off."""
