@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving import SHARED_RUNTIMES, Served, Traces, served
+import fetched
+from serving import Served, Traces, served
 from thaw.runtimes import Runtimes
 
 pytestmark = [
@@ -49,22 +50,24 @@ def handler(event, context):
 
 
 @pytest.fixture(scope="module")
-def here() -> tuple[str, ...]:
-    return asyncio.run(Runtimes(SHARED_RUNTIMES).names())
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("state"), idle_timeout_s=0) as running:
+    state_dir = tmp_path_factory.mktemp("state")
+    fetched.add_to(state_dir)
+    with served(state_dir, idle_timeout_s=0) as running:
         yield running
         traces = Traces.of(running.process.pid)
     traces.assert_gone()
 
 
+@pytest.fixture(scope="module")
+def here(server: Served) -> tuple[str, ...]:
+    return asyncio.run(Runtimes(server.state_dir).names())
+
+
 @pytest.mark.parametrize("name", VERSIONS)
 def test_a_function_is_frozen_and_thawed(server: Served, here: tuple[str, ...], name: str) -> None:
     if name not in here:
-        pytest.skip(f"{name} is not on this machine: it is not tested")
+        pytest.skip(f"{name} is not on this machine, so it is not tested: install it, or let {fetched.HOW}")
     versioned = dataclasses.replace(server, runtime=name)
     function = name.replace(".", "-")
     versioned.create(function, SOURCE, SnapStart={"ApplyOn": "PublishedVersions"}, Timeout=20)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import fetched
 from java import jdk
 from serving import Served, Traces, served
 
@@ -14,7 +15,9 @@ from serving import Served, Traces, served
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Skipped where there is no JDK, no javac or no Maven repository."""
     jdk.program("Hooks")
-    with served(tmp_path_factory.mktemp("java-state"), idle_timeout_s=0, cpu_limit=False) as running:
+    state_dir = tmp_path_factory.mktemp("java-state")
+    fetched.add_to(state_dir)
+    with served(state_dir, idle_timeout_s=0, cpu_limit=False) as running:
         running.runtime = jdk.oldest()
         yield running
         traces = Traces.of(running.process.pid)

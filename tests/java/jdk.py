@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+import fetched
 from packing import Entries
 from serving import SHARED_RUNTIMES, Served
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes.java_client import client_folder
-from thaw.runtimes.java_homes import JavaHome, discover
+from thaw.runtimes.java_homes import SERVED, JavaHome, default_homes, discover
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("programs")
@@ -33,19 +34,19 @@ _NOT_FETCHED = ("Could not transfer artifact", "Could not find artifact")
 @cache
 def homes() -> dict[str, JavaHome]:
     """The newest installation of each version, by runtime name."""
-    return {home.name: home for home in reversed(discover())}
+    return {home.name: home for home in reversed(discover([*fetched.folders(), *default_homes()]))}
 
 
 def java(name: str) -> JavaHome:
     """The installation that serves `name`; the test is skipped where there is none."""
     if name not in homes():
-        pytest.skip(f"no {name} on this machine: install a JDK of that version")
+        pytest.skip(f"no {name} on this machine: install a JDK of that version, or let {fetched.HOW}")
     return homes()[name]
 
 
 @cache
 def oldest() -> str:
-    """The oldest runtime for which programs are compiled here: one that any of the tests' JDKs can run."""
+    """The oldest runtime that runs what Maven builds here, which is compiled for Java 17."""
     served = [name for name in homes() if homes()[name].major >= 17]
     if not served:
         pytest.skip("no Java 17 or later on this machine: install openjdk-17-jdk-headless")
@@ -64,8 +65,9 @@ def client() -> Path:
 
 
 def compiler() -> str:
-    """A javac."""
-    found = next((str(home.folder / "bin" / "javac") for home in homes().values() if _has_compiler(home)), None)
+    """The newest javac, as the product takes it."""
+    newest_first = sorted(homes().values(), key=lambda home: home.major, reverse=True)
+    found = next((str(home.folder / "bin" / "javac") for home in newest_first if _has_compiler(home)), None)
     if found is None:
         pytest.skip("no javac on this machine: install openjdk-17-jdk-headless")
     return found
@@ -77,13 +79,14 @@ def _has_compiler(home: JavaHome) -> bool:
 
 @cache
 def program(name: str) -> Entries:
-    """The deployment package of programs/<name>.java, compiled for Java 17, with org.crac in lib/."""
+    """The deployment package of programs/<name>.java, for every Java that is served, with org.crac in lib/."""
     crac = library("crac")
     folder = BUILT / f"program-{name}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     classes = f"{client()}/*{os.pathsep}{crac}"
-    command = [compiler(), "--release", "17", "-d", str(folder), "-cp", classes, str(PROGRAMS / f"{name}.java")]
+    source = str(PROGRAMS / f"{name}.java")
+    command = [compiler(), "--release", str(SERVED[-1]), "-d", str(folder), "-cp", classes, source]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return entries(folder) | {f"lib/{crac.name}": crac.read_bytes()}

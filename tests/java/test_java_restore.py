@@ -16,6 +16,7 @@ from java import jdk
 from packing import package
 from serving import ROLE, Reply, Served
 from thaw.cli.measuring import CallFailed, wait_active
+from thaw.runtimes.java_homes import SERVED
 
 pytestmark = [
     pytest.mark.root,
@@ -25,10 +26,12 @@ pytestmark = [
 ]
 SNAP_START = {"ApplyOn": "PublishedVersions"}
 CLONES = 3
+VERSIONS = [f"java{major}" for major in sorted(SERVED)]
 
 
 def create(server: Served, program: str, name: str, *, runtime: str | None = None, **variables: str) -> str:
-    """A function of one of the programs, with SnapStart; its name."""
+    """A function of one of the programs, with SnapStart; its name. Skipped where there is no such Java."""
+    jdk.java(runtime or jdk.oldest())
     server.client.create_function(
         FunctionName=name, Runtime=runtime or jdk.oldest(), Role=ROLE, Handler=f"programs.{program}::handleRequest",
         Timeout=60, MemorySize=1024, SnapStart=SNAP_START, Environment={"Variables": variables},
@@ -46,19 +49,26 @@ def clones(server: Served, function: str, event: Any = None, count: int = CLONES
 
 # --- collectors and threads -------------------------------------------------------------------------------------------
 
-# The older and the newer JDK in turn, so that each collector is tried once, and each JDK with more than one.
+# Each collector on two versions, two collectors on each version; `make soak` has the others.
+ALWAYS = {
+    ("java11", "Serial"), ("java11", "Z"), ("java17", "Parallel"), ("java17", "Z"),
+    ("java21", "G1"), ("java21", "Parallel"), ("java25", "Serial"), ("java25", "G1"),
+}  # fmt: skip
 COLLECTORS = [
-    ("java17", "Serial"), ("java17", "G1"), ("java17", "Parallel"), ("java17", "Z"),
-    ("java25", "Serial"), ("java25", "G1"), ("java25", "Z"),
-]  # fmt: skip
+    pytest.param(version, collector, marks=() if (version, collector) in ALWAYS else pytest.mark.soak)
+    for version in VERSIONS
+    for collector in ("Serial", "G1", "Parallel", "Z")
+]
 SUM = sum(20_000 * (index % 256) for index in range(200))
 
 
 @pytest.mark.parametrize(("runtime", "collector"), COLLECTORS)
 def test_threads_timers_and_heap_go_on_under_each_collector(server: Served, runtime: str, collector: str) -> None:
-    jdk.java(runtime)
     function = f"survey-{runtime}-{collector}"
-    create(server, "Survey", function, runtime=runtime, JAVA_TOOL_OPTIONS=f"-XX:+Use{collector}GC")
+    options = f"-XX:+Use{collector}GC"
+    if (runtime, collector) == ("java11", "Z"):
+        options = f"-XX:+UnlockExperimentalVMOptions {options}"  # JEP 377: an experiment up to Java 14
+    create(server, "Survey", function, runtime=runtime, JAVA_TOOL_OPTIONS=options)
     for reply in clones(server, function, {}):
         assert reply.error is None, reply.payload
         # 32 that wait, the sleeper, up to 4 of the executor, the main one, and some of the JVM itself
@@ -69,15 +79,17 @@ def test_threads_timers_and_heap_go_on_under_each_collector(server: Served, runt
         }  # fmt: skip
 
 
-def test_jcmd_works_on_a_clone_and_compiled_code_is_kept(server: Served) -> None:
-    if not (jdk.java(jdk.oldest()).folder / "bin" / "jcmd").is_file():
-        pytest.skip("no jcmd on this machine: install a JDK, not a JRE")
-    version = server.publish(create(server, "Attach", "attach"))
-    listed = server.call("attach", "Compiler.codelist", version)
+@pytest.mark.parametrize("runtime", VERSIONS)
+def test_jcmd_works_on_a_clone_and_compiled_code_is_kept(server: Served, runtime: str) -> None:
+    if not (jdk.java(runtime).folder / "bin" / "jcmd").is_file():
+        pytest.skip(f"no jcmd of {runtime} on this machine: install a JDK, not a JRE")
+    function = create(server, "Attach", f"attach-{runtime}", runtime=runtime)
+    version = server.publish(function)
+    listed = server.call(function, "Compiler.codelist", version)
     assert listed.error is None, listed.payload
     assert listed.payload.endswith("status 0")
     assert "programs.Attach.hot(J)J" in listed.payload
-    threads = server.call("attach", "Thread.print", version).payload
+    threads = server.call(function, "Thread.print", version).payload
     assert '"main"' in threads
     assert threads.endswith("status 0")
 
@@ -111,10 +123,11 @@ def _echo(accepted: socket.socket) -> None:
             accepted.sendall(data)
 
 
-def test_a_socket_that_no_hook_closed_is_closed_in_a_clone(server: Served) -> None:
-    address = gateway(server)
+@pytest.mark.parametrize("runtime", ["java11", "java17"])  # Java 13 has another implementation of sockets (JEP 353)
+def test_a_socket_that_no_hook_closed_is_closed_in_a_clone(server: Served, runtime: str) -> None:
+    address, name = gateway(server), f"open-socket-{runtime}"
     with answering(address) as port:
-        function = create(server, "OpenSocket", "open-socket", HOST=address, PORT=str(port))
+        function = create(server, "OpenSocket", name, runtime=runtime, HOST=address, PORT=str(port))
         replies = clones(server, function, "go", count=2)
     for reply in replies:
         assert reply.error is None, reply.payload
@@ -132,8 +145,9 @@ def called(server: Served, function: str) -> list[list[str]]:
     return [[line.split()[1] for line in lines] for lines in jdk.printed(server, function, "called ")]
 
 
-def test_hooks_run_last_registered_first_before_and_first_registered_first_after(server: Served) -> None:
-    (reply,) = clones(server, create(server, "Hooks", "hooks"), count=1)
+@pytest.mark.parametrize("runtime", VERSIONS)
+def test_hooks_run_last_registered_first_before_and_first_registered_first_after(server: Served, runtime: str) -> None:
+    (reply,) = clones(server, create(server, "Hooks", f"hooks-{runtime}", runtime=runtime), count=1)
     assert reply.payload == BEFORE + AFTER
 
 
@@ -168,13 +182,15 @@ OWN = {"Random of Init", "SplittableRandom of Init"}
 PER_PROCESS = {"Object.hashCode", "Set.of order", "HashMap order"}
 
 
-def test_no_two_clones_draw_the_same(server: Served) -> None:
-    check_differences(clones(server, create(server, "Unique", "unique"), count=12))
+@pytest.mark.parametrize("runtime", VERSIONS)
+def test_no_two_clones_draw_the_same(server: Served, runtime: str) -> None:
+    check_differences(clones(server, create(server, "Unique", f"unique-{runtime}", runtime=runtime), count=12))
 
 
 @pytest.mark.soak
-def test_no_two_of_a_thousand_clones_draw_the_same(server: Served) -> None:
-    check_differences(clones(server, create(server, "Unique", "unique-thousand"), count=1000))
+@pytest.mark.parametrize("runtime", VERSIONS)
+def test_no_two_of_a_thousand_clones_draw_the_same(server: Served, runtime: str) -> None:
+    check_differences(clones(server, create(server, "Unique", f"thousand-{runtime}", runtime=runtime), count=1000))
 
 
 def check_differences(replies: list[Reply]) -> None:

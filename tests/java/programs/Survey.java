@@ -14,6 +14,7 @@ import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.LockSupport;
+import java.util.stream.Collectors;
 
 /** Threads in every kind of wait, a heap with contents and compiled code, all made in Init; the handler looks at them. */
 public class Survey implements RequestHandler<Map<String, Object>, Map<String, Object>> {
@@ -175,7 +176,7 @@ public class Survey implements RequestHandler<Map<String, Object>, Map<String, O
     /** Loaded by the first call only. */
     static final class Later {
         String text() {
-            return String.join("-", List.of("b", "a").stream().sorted().map(String::toUpperCase).toList());
+            return List.of("b", "a").stream().sorted().map(String::toUpperCase).collect(Collectors.joining("-"));
         }
     }
 }
