@@ -119,7 +119,7 @@ def difference(now: Manifest, before: Manifest, label: str) -> dict[str, Any]:
         "memory_bytes": now.memory.size - before.memory.size,
         "shared_chunk_bytes": sum(ids[id] for id in shared),
         "own": _changed(_own_by_mapping(now), _own_by_mapping(before)),
-        "types": _changed(_bytes_by_type(now), _bytes_by_type(before)),
+        "types": _changed(_bytes_by_type(now), _bytes_by_type(before)) if _bytes_by_type(before) else {},
         "threads": _came_and_went(_threads(now), _threads(before)),
         "descriptors": _came_and_went(_links(now), _links(before)),
         "findings": _came_and_went(_findings(now), _findings(before)),

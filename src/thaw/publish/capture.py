@@ -8,6 +8,8 @@ one request over a SOCK_SEQPACKET pair when it is ready::
     capture → {"facts": {...}}      with descriptors plan, memory, disk   JSON; three memfds (SCM_RIGHTS)
             | {"error": "NotFreezable", "message": "one sentence", "resource": "descriptor", "number": 7}
             | {"error": "FreezeFailed", ...}
+    server  → {"classes_of": 4711, "limit_s": 5.0}            JSON; if anybody wants to know, and then the last request
+    capture → {"classes": [["byte[]", 12345, 678901], ...], "total": [234567, 8901234]}      JSON; null: it is no JVM
 
 Nothing is written to disk. When the server dies the kernel kills this process (PR_SET_PDEATHSIG).
 """
@@ -18,6 +20,7 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import logging
 import os
 import signal
 import socket
@@ -28,7 +31,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from thaw.errors import EngineError, FreezeFailed, NotFreezable
+from thaw.publish.java_classes import LISTED, class_histogram
+from thaw.publish.report import Report
 from thaw.snapshot import FreezeTarget, freeze
+
+logger = logging.getLogger(__name__)
 
 PACKET_LIMIT = 1 << 18
 PR_SET_PDEATHSIG = 1
@@ -104,6 +111,20 @@ class Capture:
             raise FreezeFailed(GONE)
         return _captured(json.loads(answer), descriptors)
 
+    async def java_classes(self, pid: int, *, limit_s: float) -> Report | None:
+        """The class histogram of the frozen process; None where it is no JVM, or does not answer within `limit_s`."""
+        try:
+            self._control.send(json.dumps({"classes_of": pid, "limit_s": limit_s}).encode())
+            async with asyncio.timeout(2 * limit_s):
+                answer, _ = await self._receive()
+            found = json.loads(answer or b"null")
+        except (OSError, TimeoutError) as error:
+            logger.warning("the classes of process %d are not known: %s", pid, error)
+            return None
+        if found is None:
+            return None
+        return Report(language="Java", types=found["classes"], total=found["total"])
+
     async def _receive(self) -> tuple[bytes, list[int]]:
         loop = asyncio.get_running_loop()
         readable = asyncio.Event()
@@ -151,6 +172,8 @@ def _serve(control: socket.socket) -> None:
         sentence = f"The snapshot could not be taken because of a defect in Thaw ({reason}); its trace is in the log."
         answer, descriptors = {"error": "FreezeFailed", "message": sentence}, []
     socket.send_fds(control, [json.dumps(answer).encode()], descriptors)
+    if request := control.recv(PACKET_LIMIT):
+        control.send(json.dumps(_classes(**json.loads(request))).encode())
 
 
 def _freeze(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
@@ -158,6 +181,17 @@ def _freeze(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     plan_fd = _memfd("thaw-plan", snapshot.plan)
     disk_fd = _memfd("thaw-disk", snapshot.disk)
     return {"facts": snapshot.facts}, [plan_fd, snapshot.memory, disk_fd]
+
+
+def _classes(classes_of: int, limit_s: float) -> dict[str, Any] | None:
+    try:
+        rows = class_histogram(classes_of, limit_s)
+    except OSError as error:
+        print(f"the JVM {classes_of} does not tell its classes: {error}", file=sys.stderr)
+        return None
+    if rows is None:
+        return None
+    return {"classes": rows[:LISTED], "total": [sum(row[1] for row in rows), sum(row[2] for row in rows)]}
 
 
 def _memfd(name: str, content: bytes) -> int:

@@ -28,6 +28,8 @@ from thaw.snapshot import FreezeTarget, lay_out
 
 # Freezing reads the process's private pages once; even 10 GiB take less.
 FREEZE_LIMIT_S = 60.0
+# A JVM that is busy may be late with its class histogram, which is only for people.
+CLASSES_LIMIT_S = 3.0
 
 
 class SandboxTaking(Protocol):
@@ -143,10 +145,13 @@ class Snapshotting:
                 captured = await capture.freeze(target, limit_s=self._limits.freeze_s)
             except NotFreezable as error:
                 raise diagnosed(error, report) from error
+            classes = None if report else await capture.java_classes(environment.host_pid, limit_s=CLASSES_LIMIT_S)
         finally:
             await environment.close()
         captured.facts["environment"] = environment_facts(settings, environment.waits_in, extensions)
         captured.facts |= inspection_facts(stock, report, captured.facts["unknown_generators"])
+        if classes is not None:
+            captured.facts["report"] = classes.document()
         for finding in captured.facts["findings"]:
             log.platform(" ".join([LINE, *finding]))
         return captured
