@@ -17,7 +17,7 @@ def test_the_picture_has_a_line_for_each_series_and_falls_nowhere_out_of_its_fra
     assert len(lines) == 2
     for line in lines:
         points = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
-        assert all(0 <= x <= 860 and 0 <= y <= 460 for x, y in points)
+        assert all(0 <= x <= 860 and 0 <= y <= 480 for x, y in points)
         assert points == sorted(points, key=lambda point: point[0])
     assert "a < b" in [text.text for text in picture.findall(f"{SVG}text")]
 
