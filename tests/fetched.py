@@ -8,7 +8,7 @@ from pathlib import Path
 from thaw.runtimes.added import add_folder
 
 FETCHED = Path(__file__).parents[1] / "build" / "runtimes"
-HOW = "`.ci/runtimes` fetches one for the tests"
+HOW = "`.ci/runtimes` fetch one for the tests"
 
 
 def folders() -> list[Path]:

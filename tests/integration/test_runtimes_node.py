@@ -39,7 +39,18 @@ const warm = hash(3e6);               // long enough that V8 compiles it
 setInterval(() => { ticks++; }, 20);
 fs.writeFileSync("/tmp/kept", made);
 const pool = new Promise((done) => crypto.pbkdf2("a", "b", 2000, 32, "sha256", (_, key) => done(key.toString("hex"))));
-Math.random(); crypto.randomUUID();  // both keep numbers in memory from now on
+const child = require("node:child_process").spawn("/bin/sleep", ["1000"]);  // TREE
+
+// Everything that draws, once in Init, so that what keeps numbers in memory has some.
+const randoms = async () => ({
+  random: Math.random(), randomUUID: crypto.randomUUID(), randomInt: crypto.randomInt(1e12),
+  later: await new Promise((done) => crypto.randomInt(1e12, (_, drawn) => done(drawn))),
+  randomBytes: crypto.randomBytes(8).toString("hex"), randomFill: crypto.randomFillSync(Buffer.alloc(8)).toString("hex"),
+  values: crypto.getRandomValues(new Uint32Array(2)).join(), web: crypto.webcrypto.randomUUID(),
+  key: crypto.generateKeySync("aes", { length: 128 }).export().toString("hex"),
+  pair: crypto.generateKeyPairSync("ed25519").privateKey.export({ format: "jwk" }).d,
+});
+const drawn = randoms();
 
 exports.handler = async (event, context) => {
   calls++;
@@ -50,7 +61,7 @@ exports.handler = async (event, context) => {
     event, made, calls, same: hash(3e6) === warm, held: heap.get("key 19999").i, pool: await pool,
     ticking: ticks > before, kept: fs.readFileSync("/tmp/kept", "utf8"),
     heap: require("node:v8").getHeapStatistics().heap_size_limit,
-    drawn: [Math.random(), crypto.randomUUID(), crypto.randomBytes(8).toString("hex")],
+    drawn: (await drawn) && await randoms(), pids: [process.pid, Number(fs.readlinkSync("/proc/self"))],
     read: (await fs.promises.readdir("/var/task")).sort(), id: context.awsRequestId.length,
     runtime: process.env.AWS_EXECUTION_ENV, flag: process.env.THAW_RESEED,
   };
@@ -111,11 +122,14 @@ def test_modules_of_both_kinds_and_errors(server: Served) -> None:
     assert server.call("absent").payload["errorType"] == "Runtime.HandlerNotFound"
 
 
-def test_clones_of_a_frozen_node_go_on_where_it_waited(server: Served) -> None:
-    create(server, "frozen", {"index.js": HANDLER.encode()}, SnapStart=SNAP_START)
-    version = server.publish("frozen")
+@pytest.mark.parametrize("tree", [False, True], ids=["alone", "with a child process"])
+def test_clones_of_a_frozen_node_go_on_where_it_waited(server: Served, tree: bool) -> None:
+    source = HANDLER if tree else "\n".join(line for line in HANDLER.splitlines() if not line.endswith("// TREE"))
+    name = "frozen-tree" if tree else "frozen"
+    create(server, name, {"index.js": source.encode()}, SnapStart=SNAP_START)
+    version = server.publish(name)
     with ThreadPoolExecutor(3) as callers:
-        replies = list(callers.map(lambda n: server.call("frozen", {"name": n}, version), range(3)))
+        replies = list(callers.map(lambda n: server.call(name, {"name": n}, version), range(3)))
     assert [reply.error for reply in replies] == [None] * 3, replies[0].payload
     answers = [reply.payload for reply in replies]
     assert [answer["event"]["name"] for answer in answers] == [0, 1, 2]
@@ -127,6 +141,8 @@ def test_clones_of_a_frozen_node_go_on_where_it_waited(server: Served) -> None:
         assert (answer["held"], answer["kept"], answer["read"]) == (19999, answer["made"], ["index.js"])
         assert len(answer["pool"]) == 64
     assert all("Restore Duration" in reply.log for reply in replies)
-    assert server.log("frozen").count("RESTORE_REPORT Restore Duration:") == 3
-    drawn = [number for answer in answers for number in answer["drawn"]]
-    assert len(set(drawn)) == len(drawn), "clones share no random numbers"
+    assert server.log(name).count("RESTORE_REPORT Restore Duration:") == 3
+    for source_of_numbers in answers[0]["drawn"]:
+        drawn = {answer["drawn"][source_of_numbers] for answer in answers}
+        assert len(drawn) == 3, f"clones share what {source_of_numbers} draws"
+    assert all(noted == real for noted, real in (answer["pids"] for answer in answers))

@@ -2,15 +2,19 @@
  *
  * AWS has no SnapStart and no runtime hooks for Node.js, and its client never asks for restore/next. A snapshot is
  * therefore taken while the client waits for its first invocation, and every clone goes on there. What clones would
- * otherwise have in common - the random numbers that V8 and node keep in memory - is renewed when that wait ends, before
- * the handler runs. (OpenSSL, behind node:crypto, reseeds itself in a process with another number.) */
+ * otherwise have in common - the random numbers that V8 and node keep in memory, and the process's number, which node
+ * notes when it starts - is renewed when that wait ends, before the handler runs. (OpenSSL, behind node:crypto, reseeds
+ * itself in a process with another number.) */
 "use strict";
 
 const crypto = require("node:crypto");
+const fs = require("node:fs");
 const Module = require("node:module");
 
-/* How many ids crypto.randomUUID() draws at once and keeps. */
+/* How many ids crypto.randomUUID() draws at once and keeps, and how many numbers crypto.randomInt(). */
 const KEPT_IDS = 128;
+const KEPT_INTEGERS = 1024;
+const RESEED = process.env.THAW_RESEED !== "0";
 
 /* xoshiro128** of Blackman and Vigna: 53 bits from two of its numbers, as Math.random() promises. */
 function generator(seed) {
@@ -32,9 +36,15 @@ function generator(seed) {
   };
 }
 
-function renew() {
+function reseed() {
   Math.random = generator(crypto.getRandomValues(new Int32Array(4)));
   for (let drawn = 0; drawn < KEPT_IDS; drawn++) crypto.randomUUID();
+  for (let drawn = 0; drawn < KEPT_INTEGERS; drawn++) crypto.randomInt(2);
+}
+
+function renew() {
+  Reflect.defineProperty(process, "pid", { value: Number(fs.readlinkSync("/proc/self")) });
+  if (RESEED) reseed();
 }
 
 /* The first wait for an invocation is over: in a clone, and in the process of the snapshot nobody asks. */
@@ -48,7 +58,7 @@ function renewAfterFirst(client) {
   };
 }
 
-if (process.env.AWS_LAMBDA_INITIALIZATION_TYPE === "snap-start" && process.env.THAW_RESEED !== "0") {
+if (process.env.AWS_LAMBDA_INITIALIZATION_TYPE === "snap-start") {
   const load = Module._extensions[".node"];
   Module._extensions[".node"] = function (module, file) {
     load.call(this, module, file);
