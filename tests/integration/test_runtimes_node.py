@@ -45,7 +45,7 @@ const child = require("node:child_process").spawn("/bin/sleep", ["1000"]);  // T
 const randoms = async () => ({
   random: Math.random(), randomUUID: crypto.randomUUID(), randomInt: crypto.randomInt(1e12),
   later: await new Promise((done) => crypto.randomInt(1e12, (_, drawn) => done(drawn))),
-  randomBytes: crypto.randomBytes(8).toString("hex"), randomFill: crypto.randomFillSync(Buffer.alloc(8)).toString("hex"),
+  randomBytes: crypto.randomBytes(8).toString("hex"), filled: crypto.randomFillSync(Buffer.alloc(8)).toString("hex"),
   values: crypto.getRandomValues(new Uint32Array(2)).join(), web: crypto.webcrypto.randomUUID(),
   key: crypto.generateKeySync("aes", { length: 128 }).export().toString("hex"),
   pair: crypto.generateKeyPairSync("ed25519").privateKey.export({ format: "jwk" }).d,
