@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from thaw.cli.application import application
+from thaw.cli.uniqueness.comparing import python_for
 from thaw.errors import ConfigurationError
 from thaw.runtimes import Runtimes
-from thaw.runtimes.added import add_folder, added_folders
+from thaw.runtimes.added import add_folder, added_folders, share_folders
 from unit.test_runtimes_java import home
 
 HERE = "python{}.{}".format(*sys.version_info[:2])
@@ -44,6 +46,37 @@ async def test_a_folder_without_a_runtime_is_refused_in_one_sentence(tmp_path: P
         "nor a Java 11, 17, 21 or 25 with its file `release`: name the folder that an installation was unpacked to."
     )
     assert not (tmp_path / "state").exists()
+
+
+async def test_a_java_that_does_not_start_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    java = home(tmp_path / "java", "21.0.12.1")
+    (java / "bin" / "java").write_text("#!/bin/sh\necho 'java: no GLIBC_2.38' >&2\nexit 1\n")
+    with pytest.raises(ConfigurationError) as caught:
+        await add_folder(tmp_path / "state", java)
+    assert str(caught.value) == (
+        f"The folder {java} holds Java 21.0.12.1, which does not start on this machine (java: no GLIBC_2.38): name one "
+        "that was built for its processor and C library, unpacked whole."
+    )
+    assert not (tmp_path / "state").exists()
+
+
+async def test_commands_with_a_server_of_their_own_share_what_was_added(tmp_path: Path) -> None:
+    share_folders(tmp_path / "state", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    await add_folder(tmp_path / "state", home(tmp_path / "java", "21.0.2"))
+    share_folders(tmp_path / "state", tmp_path / "other")
+    assert added_folders(tmp_path / "other") == [tmp_path / "java"]
+
+
+def test_a_python_that_was_added_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thaw.runtimes.interpreters.default_folders", list)
+    (tmp_path / "python" / "bin").mkdir(parents=True)
+    (tmp_path / "python" / "bin" / HERE).symlink_to(sys.executable)
+    asyncio.run(add_folder(tmp_path / "state", tmp_path / "python"))
+    assert python_for(tmp_path / "state" / "runtimes", None) == HERE
+    with pytest.raises(ConfigurationError) as caught:
+        python_for(tmp_path / "other" / "runtimes", None)
+    assert str(caught.value) == "This machine has no Python 3.9 or later for functions: install one and try again."
 
 
 def test_the_commands(tmp_path: Path) -> None:

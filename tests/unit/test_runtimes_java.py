@@ -18,7 +18,8 @@ from thaw.runtimes.java_homes import JavaHome, discover, read_home
 def home(folder: Path, version: str) -> Path:
     for name in ("bin/java", "lib/server/libjvm.so", "lib/modules"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
+        (folder / name).write_text("#!/bin/sh\n")
+    (folder / "bin" / "java").chmod(0o755)
     (folder / "release").write_text(f'IMPLEMENTOR="Somebody"\nJAVA_VERSION="{version}"\n')
     return folder
 

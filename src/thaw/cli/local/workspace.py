@@ -110,6 +110,7 @@ def temporary_server(step: Step) -> Iterator[tuple[Any, Path]]:
     """
     from thaw.cli.process import lambda_client, serving
     from thaw.config import read_settings
+    from thaw.runtimes.added import share_folders
 
     runtimes = read_settings().state_dir / "runtimes"
     runtimes.mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,7 @@ def temporary_server(step: Step) -> Iterator[tuple[Any, Path]]:
     folder = Path(tempfile.mkdtemp(prefix="thaw-local-"))
     try:
         (folder / "runtimes").symlink_to(runtimes.resolve())
+        share_folders(runtimes.parent, folder)
         step("starting a server of its own in a temporary folder")
         with serving(folder, pool_size=POOL_SIZE) as server:
             yield lambda_client(server.url), folder

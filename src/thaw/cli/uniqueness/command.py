@@ -55,7 +55,7 @@ def _compare(console: Console, runtimes: Path, clones: int, runtime: str | None,
     from thaw.cli.process import lambda_client, serving
     from thaw.cli.uniqueness import comparing
 
-    runtime = comparing.python_for(runtime)
+    runtime = comparing.python_for(runtimes, runtime)
     with _temporary_state(runtimes) as state_dir, progress(console) as step:
         content = state_dir / "no packages"
         if packages:
@@ -78,10 +78,13 @@ def _compare(console: Console, runtimes: Path, clones: int, runtime: str | None,
 
 @contextmanager
 def _temporary_state(runtimes: Path) -> Iterator[Path]:
-    """A state folder that shares the installed runtimes of another."""
+    """A state folder that shares the installed runtimes of another, and those that were added to it."""
+    from thaw.runtimes.added import share_folders
+
     folder = Path(tempfile.mkdtemp(prefix="thaw-uniqueness-"))
     runtimes.mkdir(parents=True, exist_ok=True)
     (folder / "runtimes").symlink_to(runtimes.resolve())
+    share_folders(runtimes.parent, folder)
     try:
         yield folder
     finally:

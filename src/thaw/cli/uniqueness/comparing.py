@@ -76,7 +76,7 @@ async def packages_folder(runtimes_dir: Path, runtime: str) -> Path:
     from thaw.runtimes.installation import complete_folder, run
     from thaw.runtimes.interpreters import discover
 
-    executable = str((await discover(runtime))[0].executable)
+    executable = str((await discover(runtime, _folders(runtimes_dir)))[0].executable)
 
     async def fill(part: Path) -> list[str]:
         arguments = ["install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
@@ -132,12 +132,20 @@ def _draw(url: str, version: str, clones: int, done: Callable[[], None], functio
     return samples
 
 
-def python_for(runtime: str | None) -> str:
+def _folders(runtimes_dir: Path) -> list[Path]:
+    """Where Pythons for functions are: in what was added to the state folder, and in the usual places."""
+    from thaw.runtimes.added import added_folders
+    from thaw.runtimes.interpreters import default_folders
+
+    return [*(folder / "bin" for folder in added_folders(runtimes_dir.parent)), *default_folders()]
+
+
+def python_for(runtimes_dir: Path, runtime: str | None) -> str:
     """That Python, or the newest for functions on this machine; raises ConfigurationError where there is none."""
     from thaw.errors import ConfigurationError
     from thaw.runtimes.interpreters import discover
 
-    found = asyncio.run(discover())
+    found = asyncio.run(discover(folders=_folders(runtimes_dir)))
     if not found:
         raise ConfigurationError("This machine has no Python 3.9 or later for functions: install one and try again.")
     names = list(dict.fromkeys(one.name for one in found))
