@@ -8,17 +8,38 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import boto3
 import pytest
 import redis
 
+from thaw.chunk import CHUNK_SIZE
+from thaw.config import Settings
+from thaw.store import Store, open_store
 from waiting import until_true
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "thaw", "AWS_SECRET_ACCESS_KEY": "thaw", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncIterator[Store]:
+    """The store of these settings; closed when nothing is under way in it any more."""
+    opened = open_store(settings)
+    yield opened
+    await opened.snapshots.chunks.settled()
+    opened.close()
+
+
+@contextmanager
+def memory_image(pieces: int) -> Iterator[int]:
+    """The descriptor of a memory image of random pieces."""
+    descriptor = os.memfd_create("memory")
+    os.pwrite(descriptor, os.urandom(pieces * CHUNK_SIZE), 0)
+    yield descriptor
+    os.close(descriptor)
 
 
 def valkey_binary() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from stores import aws
+from stores import aws, memory_image
 from thaw.chunk import CHUNK_SIZE, Manifest, read_envelope
 from thaw.config import read_settings
 from thaw.errors import NotAuthentic
@@ -25,10 +25,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def memory() -> Iterator[int]:
-    descriptor = os.memfd_create("memory")
-    os.pwrite(descriptor, os.urandom(3 * CHUNK_SIZE), 0)
-    yield descriptor
-    os.close(descriptor)
+    with memory_image(3) as descriptor:
+        yield descriptor
 
 
 async def saved(store: Store, memory: int, name: str = "f-1-a", plan: bytes = PLAN) -> Manifest:

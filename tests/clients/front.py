@@ -8,7 +8,8 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,14 @@ def creation(name: str = "f", **settings: Any) -> dict[str, Any]:
 def path(name: str, rest: str = "") -> str:
     """The path of a function, or of something of it."""
     return f"/2015-03-31/functions/{quote(name, safe='')}{rest}"
+
+
+@asynccontextmanager
+async def front_with_alias(folder: Path) -> AsyncIterator[Front]:
+    """A front that has the function f, its version 1, and the alias live to that."""
+    opened = await Front.open(folder)
+    await opened.function(Publish=True)
+    await opened.ask("POST", path("f", "/aliases"), {"Name": "live", "FunctionVersion": "1"})
+    yield opened
+    await opened.settled()
+    await opened.catalog.close()

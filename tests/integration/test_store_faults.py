@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from stores import Valkey, aws, new_bucket, valkey
-from thaw.chunk import CHUNK_SIZE, Manifest
+from stores import Valkey, aws, memory_image, new_bucket, opened_store, valkey
+from thaw.chunk import Manifest
 from thaw.config import Settings, read_settings
 from thaw.errors import ChunkNotFound, NotAuthentic, StoreFull, StoreUnavailable
 from thaw.store import Folder, Guard, KeyFile, SnapshotStore, Store, open_store
@@ -36,18 +36,14 @@ def settings(tmp_path: Path, server: Valkey) -> Settings:
 
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[Store]:
-    opened = open_store(settings)
-    yield opened
-    await opened.snapshots.chunks.settled()
-    opened.close()
+    async with opened_store(settings) as opened:
+        yield opened
 
 
 @pytest.fixture
 def memory() -> Iterator[int]:
-    descriptor = os.memfd_create("memory")
-    os.pwrite(descriptor, os.urandom(PIECES * CHUNK_SIZE), 0)
-    yield descriptor
-    os.close(descriptor)
+    with memory_image(PIECES) as descriptor:
+        yield descriptor
 
 
 def content(descriptor: int) -> bytes:

@@ -9,8 +9,7 @@ import pytest
 
 from kms_front import KmsFront, kms_front
 from serving import served
-from stores import aws
-from thaw.chunk import CHUNK_SIZE
+from stores import aws, memory_image
 from thaw.config import Settings, read_settings
 from thaw.errors import NotAuthentic, ServiceError
 from thaw.store import Store, open_store
@@ -43,10 +42,8 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def memory() -> Iterator[int]:
-    descriptor = os.memfd_create("memory")
-    os.pwrite(descriptor, os.urandom(2 * CHUNK_SIZE), 0)
-    yield descriptor
-    os.close(descriptor)
+    with memory_image(2) as descriptor:
+        yield descriptor
 
 
 async def test_a_snapshot_opens_under_its_key(store: Store, memory: int, arn: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from stores import aws, new_bucket, valkey, valkey_cluster
+from stores import aws, memory_image, new_bucket, opened_store, valkey, valkey_cluster
 from thaw.chunk import CHUNK_SIZE
 from thaw.chunk.seal import HEADER, MAGIC, TAG_SIZE
 from thaw.config import Settings, read_settings
@@ -34,18 +34,14 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[Store]:
-    opened = open_store(settings)
-    yield opened
-    await opened.snapshots.chunks.settled()
-    opened.close()
+    async with opened_store(settings) as opened:
+        yield opened
 
 
 @pytest.fixture
 def memory() -> Iterator[int]:
-    descriptor = os.memfd_create("memory")
-    os.pwrite(descriptor, os.urandom(PIECES * CHUNK_SIZE), 0)
-    yield descriptor
-    os.close(descriptor)
+    with memory_image(PIECES) as descriptor:
+        yield descriptor
 
 
 def chunk_files(settings: Settings) -> list[Path]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from clients.front import ACCOUNT, REGION, Front, path
+from clients.front import ACCOUNT, REGION, front_with_alias, path
 
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
 INVOKE = {"Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"}
@@ -12,12 +12,8 @@ INVOKE = {"Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"}
 
 @pytest.fixture
 async def front(tmp_path):
-    opened = await Front.open(tmp_path)
-    await opened.function(Publish=True)
-    await opened.ask("POST", path("f", "/aliases"), {"Name": "live", "FunctionVersion": "1"})
-    yield opened
-    await opened.settled()
-    await opened.catalog.close()
+    async with front_with_alias(tmp_path) as opened:
+        yield opened
 
 
 async def permit(front, sid="s", name="f", qualifier=None, **members):

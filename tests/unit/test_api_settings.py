@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from clients.front import ACCOUNT, REGION, Front, FrontSettings, path
+from clients.front import ACCOUNT, REGION, FrontSettings, front_with_alias, path
 from thaw.api.application import create_application
 
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
@@ -13,12 +13,8 @@ SNAP = {"SnapStart": {"ApplyOn": "PublishedVersions"}}
 
 @pytest.fixture
 async def front(tmp_path):
-    opened = await Front.open(tmp_path)
-    await opened.function(Publish=True)
-    await opened.ask("POST", path("f", "/aliases"), {"Name": "live", "FunctionVersion": "1"})
-    yield opened
-    await opened.settled()
-    await opened.catalog.close()
+    async with front_with_alias(tmp_path) as opened:
+        yield opened
 
 
 async def texts(*replies):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from clients.front import ACCOUNT, REGION, Front, path
+from clients.front import ACCOUNT, REGION, front_with_alias, path
 from thaw.api.http import INVOKE_LIMIT
 
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
@@ -15,12 +15,8 @@ ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
 
 @pytest.fixture
 async def front(tmp_path):
-    opened = await Front.open(tmp_path)
-    await opened.function(Publish=True)
-    await opened.ask("POST", path("f", "/aliases"), {"Name": "live", "FunctionVersion": "1"})
-    yield opened
-    await opened.settled()
-    await opened.catalog.close()
+    async with front_with_alias(tmp_path) as opened:
+        yield opened
 
 
 def config(front, method, members=None, qualifier=None, name="f", **where):

@@ -28,15 +28,11 @@ def plan(context: Context, one: Declared, properties: Mapping[str, Any]) -> Chan
     there = found(context.client.get_alias, FunctionName=name, Name=alias)
     if there is None:
         shown = (Difference("FunctionVersion", None, after["FunctionVersion"]),)
-        return Change(
-            one.logical_id,
-            title,
-            Action.CREATE,
-            attributes,
-            shown,
-            lambda undo: _create(context, one, name, alias, properties, undo),
-            claims,
-        )
+
+        def make(undo: Undo) -> Attributes:
+            return _create(context, one, name, alias, properties, undo)
+
+        return Change(one.logical_id, title, Action.CREATE, attributes, shown, make, claims)
     before = _present(there)
     count = provisioned.present(context, name, alias)
     changes = differences(before, after)

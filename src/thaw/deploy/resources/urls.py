@@ -28,15 +28,11 @@ def plan(context: Context, one: Declared, properties: Mapping[str, Any]) -> Chan
     if there is None:
         shown = tuple(Difference(key, None, value) for key, value in after.items() if value)
         attributes = {"": arn, "FunctionArn": arn, "FunctionUrl": Unknown("known after deploying")}
-        return Change(
-            one.logical_id,
-            title,
-            Action.CREATE,
-            attributes,
-            shown,
-            lambda undo: _create(context, owned, where, after, undo),
-            claims,
-        )
+
+        def make(undo: Undo) -> Attributes:
+            return _create(context, owned, where, after, undo)
+
+        return Change(one.logical_id, title, Action.CREATE, attributes, shown, make, claims)
     before = _present(there)
     attributes = {"": arn, "FunctionArn": arn, "FunctionUrl": there["FunctionUrl"]}
     changes = differences(before, after)
