@@ -11,7 +11,7 @@ import pytest
 
 from thaw.catalog.catalog import Catalog
 from thaw.catalog.configuration import LATEST, Alias, Configuration, UsedLayer
-from thaw.errors import ConfigurationError, ServiceError
+from thaw.errors import ConfigurationError, ServiceError, StoreFull
 
 SNAP = "PublishedVersions"
 
@@ -460,3 +460,18 @@ async def test_migrations_make_exactly_the_tables_of_the_code(catalog):
 
     async with catalog._database.read() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_a_full_disk_is_told_in_a_sentence_and_leaves_the_catalog_as_it_was(catalog, tmp_path):
+    await active(catalog)
+    async with catalog._database.write() as connection:
+        (pages,) = (await connection.exec_driver_sql("PRAGMA max_page_count=1")).one()  # as many as there are
+    with pytest.raises(StoreFull) as told:
+        await catalog.create_function(draft(catalog, "g", description="x" * 100_000), {})
+    assert str(told.value) == (
+        f"The catalog {tmp_path / 'catalog.db'} cannot be written, because its disk is full: free space there, and try "
+        "again."
+    )
+    async with catalog._database.write() as connection:
+        await connection.exec_driver_sql(f"PRAGMA max_page_count={2 * pages}")
+    await catalog.create_function(draft(catalog, "g"), {})

@@ -8,6 +8,7 @@ and the control plane commits too rarely for the difference (one fsync) to matte
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,10 +18,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from thaw.errors import ConfigurationError
+from thaw.errors import ConfigurationError, StoreFull
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
 
@@ -59,9 +60,20 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that holds the write lock from its start; it commits at the end, or rolls back on an error."""
-        async with self._writing, self._writer.begin() as connection:
-            yield connection
+        """A transaction that holds the write lock from its start; it commits at the end, or rolls back on an error.
+
+        Raises StoreFull where the disk is full.
+        """
+        try:
+            async with self._writing, self._writer.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+                raise
+            raise StoreFull(
+                f"The catalog {self._path} cannot be written, because its disk is full: free space there, and try "
+                "again."
+            ) from error
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
