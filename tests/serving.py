@@ -16,7 +16,7 @@ from packing import Entries, package
 from thaw.cli.measuring import publish, wait_active
 from thaw.cli.process import ServerProcess, lambda_client, serving
 from thaw.environment.cgroup import find_layout
-from thaw.environment.template import FUNCTION_UID
+from thaw.environment.users import BLOCK, FIRST_NUMBER, FUNCTION_UID
 from thaw.runtimes import Runtimes
 from waiting import until_true
 
@@ -148,7 +148,7 @@ def descendants(pid: int) -> list[int]:
 
 def functions_of(server: int) -> list[int]:
     """The processes that run functions."""
-    return [pid for pid in descendants(server) if _owner(pid) == FUNCTION_UID]
+    return [pid for pid in descendants(server) if _is_function(_owner(pid))]
 
 
 def templates_of(server: int) -> set[int]:
@@ -161,6 +161,12 @@ def templates_of(server: int) -> set[int]:
         except FileNotFoundError:
             continue  # it ended while it was looked at
     return found
+
+
+def _is_function(user: int) -> bool:
+    """In each block the first number is the sandboxes' root, then come those of a function and its PID 1 in turn."""
+    place = (user - FIRST_NUMBER) % BLOCK
+    return user == FUNCTION_UID or (user > FIRST_NUMBER and place > 0 and place % 2 == 0)
 
 
 def _owner(pid: int) -> int:

@@ -14,8 +14,6 @@ import pytest
 import pytest_asyncio
 
 from matrix import harness
-from thaw.environment.seccomp import function_filter
-from thaw.environment.template import FUNCTION_UID, build_template
 from thaw.errors import RestoreFailed
 from thaw.restore import Cloned, Template
 from thaw.snapshot import Capture
@@ -48,37 +46,33 @@ def _nothing_left() -> Iterator[None]:
 class Bench:
     """One frozen program, and what it takes to thaw it."""
 
-    namespace: int
+    ground: harness.Ground
     folder: Path
     capture: Capture
     stack: AsyncExitStack
 
     async def template(self, **changes: bytes) -> Template:
-        template = await harness.template_of(self.namespace, replace(self.capture, **changes))
+        template = await harness.template_of(self.ground, replace(self.capture, **changes))
         self.stack.push_async_callback(template.close)
         return template
 
     async def box(self, name: str) -> harness.Box:
-        return await self.stack.enter_async_context(harness.box(self.namespace, self.folder, name))
+        return await self.stack.enter_async_context(harness.box(self.ground, self.folder, name))
 
 
 @pytest_asyncio.fixture
 async def bench(tmp_path: Path, _nothing_left: None) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
-        namespace = build_template()
-        stack.callback(os.close, namespace)
-        original = await stack.enter_async_context(harness.box(namespace, tmp_path, "original"))
+        on = stack.enter_context(harness.ground())
+        original = await stack.enter_async_context(harness.box(on, tmp_path, "original"))
         await harness.start(original, PROGRAM)
         capture = await harness.frozen(original)
         stack.callback(os.close, capture.memory)
-        yield Bench(namespace, tmp_path, capture, stack)
+        yield Bench(on, tmp_path, capture, stack)
 
 
 def request(box: harness.Box, pidfd: int | None = None) -> harness.CloneRequest:
-    launched = box.launched
-    sandbox = launched.pidfd if pidfd is None else pidfd
-    identity = (FUNCTION_UID, FUNCTION_UID, function_filter())
-    return harness.CloneRequest(sandbox, launched.function_end, box.log_fd, None, *identity)
+    return harness.request_of(box, pidfd)
 
 
 async def reaped(cloned: Cloned) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 from sandboxes import Workshop, call, is_root, log_lines, running, workshop
 from thaw.environment.cloning import CloneRequest, FillTmp
 from thaw.environment.execution import Environment
+from thaw.environment.users import FUNCTION_UID
 from thaw.errors import EnvironmentFailure, RestoreFailed, RestoreHookFailed, RestoreTimedOut
 from thaw.observe.log_stream import LogStream
 
@@ -100,8 +101,9 @@ async def restored(shop: Workshop, engine: Engine, tmp: FillTmp | None = None) -
     return environment
 
 
-def fill(folder: int) -> None:
+def fill(folder: int, owners: Mapping[int, int]) -> None:
     file = os.open("kept", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=folder)
+    os.fchown(file, owners[FUNCTION_UID], owners[FUNCTION_UID])
     os.close(file)
 
 

@@ -11,11 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from serving import Traces, descendants, served
+from serving import Traces, descendants, served, start_of
 from waiting import until_true
 
 pytestmark = [
@@ -34,7 +35,7 @@ def handler(event, context):
     open("/dev/shm/left" if os.path.isdir("/dev/shm") else "/tmp/left", "w").write("x")
     return sorted(os.listdir("/tmp"))
 """
-KINDS = ("net", "mnt", "pid", "ipc", "uts")
+KINDS = ("net", "mnt", "pid", "ipc", "uts", "user")
 
 
 def namespaces(pids: list[int]) -> set[str]:
@@ -48,8 +49,16 @@ def namespaces(pids: list[int]) -> set[str]:
     return found
 
 
-def everybody() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+def ticks() -> int:
+    """The time in which processes say when they started."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+def older_than(moment: int) -> list[int]:
+    """Processes that were there at that time. Later ones of other servers may live in namespaces that got the numbers
+    of those which are gone."""
+    started = {int(name): start_of(int(name)) for name in os.listdir("/proc") if name.isdigit()}
+    return [pid for pid, start in started.items() if start and int(start) <= moment]
 
 
 def mounts_of(folder: Path) -> list[str]:
@@ -83,9 +92,10 @@ def test_nothing_is_left_of_a_server(ending: signal.Signals, tmp_path: Path, mon
         assert len(traces.groups) >= 1
         assert len(inside) >= 4 * len(KINDS)  # two environments, and two sandboxes of the pool
         assert mounts_of(tmp_path) == []
+        ended = ticks()
         os.kill(server, ending)
     traces.assert_gone()
-    until_true(lambda: not inside & namespaces(everybody()), "no process is in a namespace of the server's")
+    until_true(lambda: not inside & namespaces(older_than(ended)), "no process is in a namespace of the server's")
     until_true(lambda: not named(traces.links), "no table of the server is there")
     assert mounts_of(tmp_path) == []
     assert list(place.iterdir()) == []

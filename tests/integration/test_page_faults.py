@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from matrix import harness
-from thaw.environment.template import build_template
 from thaw.errors import RestoreFailed, RestoreRefused, StoreUnavailable
 from thaw.restore import Observed, PageFaults, PageFaultService, Put, Resident, page_faults
 from thaw.snapshot import Capture, Layout, lay_out
@@ -59,7 +58,7 @@ class Source:
 
 @dataclass
 class Frozen:
-    namespace: int
+    ground: harness.Ground
     folder: Path
     capture: Capture
     layout: Layout
@@ -70,14 +69,14 @@ class Frozen:
         source.eager = self.layout.eager_size
         facts = {**self.capture.facts, "eager_bytes": self.layout.eager_size}
         resident = await Resident.load(
-            mounts=self.namespace, places=harness._shared_places(), plan=self.layout.plan, facts=facts, source=source,
-            page_faults=self.faults,
+            mounts=self.ground.namespace, places=harness.shared_places(), plan=self.layout.plan, facts=facts,
+            source=source, page_faults=self.faults,
         )  # fmt: skip
         self.stack.push_async_callback(resident.close)
         return resident
 
     async def box(self, name: str) -> harness.Box:
-        return await self.stack.enter_async_context(harness.box(self.namespace, self.folder, name))
+        return await self.stack.enter_async_context(harness.box(self.ground, self.folder, name))
 
 
 class _Cloner:
@@ -97,9 +96,8 @@ class _Cloner:
 @asynccontextmanager
 async def frozen(folder: Path, program: str) -> AsyncIterator[Frozen]:
     async with AsyncExitStack() as stack:
-        namespace = build_template()
-        stack.callback(os.close, namespace)
-        original = await stack.enter_async_context(harness.box(namespace, folder, "original"))
+        on = stack.enter_context(harness.ground())
+        original = await stack.enter_async_context(harness.box(on, folder, "original"))
         await harness.start(original, program)
         capture = await harness.frozen(original)
         stack.callback(os.close, capture.memory)
@@ -107,7 +105,7 @@ async def frozen(folder: Path, program: str) -> AsyncIterator[Frozen]:
         stack.callback(os.close, layout.memory)
         faults = await PageFaults.start()
         stack.push_async_callback(faults.close)
-        yield Frozen(namespace, folder, capture, layout, faults, stack)
+        yield Frozen(on, folder, capture, layout, faults, stack)
 
 
 def expected() -> dict[str, Any]:
@@ -216,8 +214,7 @@ async def test_without_userfaultfd_the_log_says_so(
 
 
 def _request(box: harness.Box) -> harness.CloneRequest:
-    launched = box.launched
-    return harness.CloneRequest(launched.pidfd, launched.function_end, box.log_fd, None, 200993, 200993, b"")
+    return harness.request_of(box, seccomp=b"")
 
 
 async def test_children_that_ended_are_let_go(tmp_path: Path) -> None:
@@ -268,7 +265,7 @@ async def test_an_image_that_cannot_be_had_leaves_no_descriptor(tmp_path: Path) 
             await made.resident(Source(made.layout.memory, broken={0}))
         with pytest.raises(RestoreRefused):
             await Resident.load(
-                mounts=made.namespace, places=harness._shared_places(), plan=made.layout.plan,
+                mounts=made.ground.namespace, places=harness.shared_places(), plan=made.layout.plan,
                 facts={**made.capture.facts, "architecture": "another"}, source=Source(made.layout.memory),
                 page_faults=made.faults,
             )  # fmt: skip

@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,13 +21,35 @@ from thaw import native
 from thaw.environment import control, mounts
 from thaw.environment.launch import Launched, launch, receive, send
 from thaw.environment.seccomp import function_filter
-from thaw.environment.template import FUNCTION_UID, build_template
+from thaw.environment.template import build_template
+from thaw.environment.users import FUNCTION_UID, Identity, Users
 from thaw.restore import Cloned, Template, unpack_folder
 from thaw.snapshot import Capture, FreezeTarget
 
 PROGRAMS = Path(__file__).with_name("programs")
 RUNNER = "/var/task/runner.py"
 _LIMIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What sandboxes start from: a template of mounts, and user namespaces."""
+
+    namespace: int
+    users: Users
+
+
+@contextmanager
+def ground() -> Iterator[Ground]:
+    users = Users()
+    try:
+        namespace = build_template(users)
+        try:
+            yield Ground(namespace, users)
+        finally:
+            os.close(namespace)
+    finally:
+        users.close()
 
 
 @dataclass(slots=True)
@@ -38,6 +60,8 @@ class Box:
     log: Path
     log_fd: int
     tmp: int
+    ground: Ground
+    identity: Identity
     connection: socket.socket | None = None
 
     @property
@@ -46,11 +70,12 @@ class Box:
 
 
 @asynccontextmanager
-async def box(namespace: int, folder: Path, name: str) -> AsyncIterator[Box]:
-    launched = await launch(native.binary(), namespace, None)
+async def box(on: Ground, folder: Path, name: str) -> AsyncIterator[Box]:
+    identity = on.users.take()
+    launched = await launch(native.binary(), on.namespace, None, identity.arguments)
     log = folder / f"{name}.log"
-    tmp = mounts.memory_filesystem(64, 0o1777)
-    made = Box(launched, log, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), tmp)
+    tmp = mounts.memory_filesystem(64, 0o1777, owner=identity.root)
+    made = Box(launched, log, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), tmp, on, identity)
     try:
         yield made
     finally:
@@ -94,15 +119,15 @@ def probe_folder() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def _shared_places() -> list[tuple[str, int]]:
+def shared_places(owners: int = -1) -> list[tuple[str, int]]:
     shown, _, _ = interpreter()
-    places = [(target, mounts.read_only_tree(source)) for source, target in shown]
-    places.append(("/opt", mounts.read_only_tree(Path(probe_folder().name))))
-    return [*places, ("/var/task", mounts.read_only_tree(PROGRAMS))]
+    places = [(target, mounts.read_only_tree(source, owners)) for source, target in shown]
+    places.append(("/opt", mounts.read_only_tree(Path(probe_folder().name), owners)))
+    return [*places, ("/var/task", mounts.read_only_tree(PROGRAMS, owners))]
 
 
 def _places(found: Box) -> list[tuple[str, int]]:
-    return [*_shared_places(), ("/tmp", os.dup(found.tmp))]
+    return [*shared_places(found.ground.users.namespace), ("/tmp", os.dup(found.tmp))]
 
 
 async def start(found: Box, program: str) -> None:
@@ -170,9 +195,9 @@ async def frozen(found: Box) -> Capture:
     return await asyncio.to_thread(freeze, target)
 
 
-async def template_of(namespace: int, capture: Capture) -> Template:
+async def template_of(on: Ground, capture: Capture) -> Template:
     return await Template.load(
-        mounts=namespace, places=_shared_places(), plan=capture.plan, memory_fd=capture.memory, facts=capture.facts
+        mounts=on.namespace, places=shared_places(), plan=capture.plan, memory_fd=capture.memory, facts=capture.facts
     )
 
 
@@ -186,6 +211,15 @@ class CloneRequest:
     gid: int
     seccomp_filter: bytes
     pid: int = 0
+    host_id: int | None = None
+
+
+def request_of(found: Box, sandbox_pidfd: int | None = None, seccomp: bytes | None = None) -> CloneRequest:
+    launched = found.launched
+    return CloneRequest(
+        launched.pidfd if sandbox_pidfd is None else sandbox_pidfd, launched.function_end, found.log_fd, None,
+        FUNCTION_UID, FUNCTION_UID, function_filter() if seccomp is None else seccomp, host_id=found.identity.user,
+    )  # fmt: skip
 
 
 async def thawed(template: Template, found: Box, disk: bytes, asked: Asked | None = None) -> tuple[int, Any]:
@@ -195,12 +229,9 @@ async def thawed(template: Template, found: Box, disk: bytes, asked: Asked | Non
     for _, mount in places:
         os.close(mount)
     await _attached(found)
-    unpack_folder(disk, f"/proc/self/fd/{found.tmp}")
+    unpack_folder(disk, f"/proc/self/fd/{found.tmp}", found.identity.outside)
     launched = found.launched
-    request = CloneRequest(
-        launched.pidfd, launched.function_end, found.log_fd, None, FUNCTION_UID, FUNCTION_UID, function_filter()
-    )
-    cloned = await template.clone(request)
+    cloned = await template.clone(request_of(found))
     os.close(launched.function_end)
     launched.function_end = -1
     found.connection = socket.socket(fileno=launched.server_end)
@@ -240,16 +271,15 @@ async def _attached(found: Box) -> None:
 
 async def round_trip(program: str, folder: Path, clones: int = 3) -> list[Any]:
     """Set state, freeze, thaw, check; what each clone found."""
-    namespace = build_template()
     async with AsyncExitStack() as stack:
-        stack.callback(os.close, namespace)
-        original = await stack.enter_async_context(box(namespace, folder, "original"))
+        on = stack.enter_context(ground())
+        original = await stack.enter_async_context(box(on, folder, "original"))
         await start(original, program)
         capture = await frozen(original)
         stack.callback(os.close, capture.memory)
-        template = await template_of(namespace, capture)
+        template = await template_of(on, capture)
         stack.push_async_callback(template.close)
-        boxes = [await stack.enter_async_context(box(namespace, folder, f"clone{index}")) for index in range(clones)]
+        boxes = [await stack.enter_async_context(box(on, folder, f"clone{index}")) for index in range(clones)]
         found = await asyncio.gather(*(thawed(template, each, capture.disk) for each in boxes))
         return [answer for _, answer in found]
 

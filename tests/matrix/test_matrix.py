@@ -103,6 +103,10 @@ FOUND: dict[str, Any] = {
     "restartable_sequences": [[True, True]] * 3,
     "numbers": [True, [True, True, True], [True, True], [0, 0], [0], 5, True, 0],
     "identity": [True, "new-title\n", "0000000000000000", "1", "2", False],
+    "users": [
+        ["0", "1", "200992", "1", "200993", "1"], [200993] * 4, [200993, 0, 200993], [0, 0, 0], 200993,
+        ["200993"] * 4, "EPERM", True,
+    ],
     "limits": [[[200, 1000], [0, 0], [1 << 20, 2 << 20]], "/tmp/work", 19, "42", 9, "0o100640"],
     "process_controls": [1, 1, 90_000, [70_000, True], 1],
     "subprocesses": [True, 3, 0, True, 0, False],

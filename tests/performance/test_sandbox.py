@@ -84,9 +84,9 @@ async def answered_bare(template: Template) -> float:
     return elapsed_ms
 
 
-async def answered_in_sandbox(template: Template, namespace: int, folder: Path, name: str, disk: bytes) -> float:
+async def answered_in_sandbox(template: Template, on: harness.Ground, folder: Path, name: str, disk: bytes) -> float:
     """The same in a sandbox that was ready before."""
-    async with harness.box(namespace, folder, name) as found:
+    async with harness.box(on, folder, name) as found:
         await asyncio.sleep(0.05)  # a pooled sandbox has long come to rest
         began = time.perf_counter()
         ended = 0.0
@@ -111,19 +111,18 @@ async def _check(connection: socket.socket) -> bytes:
 
 
 async def test_what_a_sandbox_adds_to_a_restore(tmp_path: Path) -> None:
-    namespace = harness.build_template()
     inside: list[float] = []
     outside: list[float] = []
     async with AsyncExitStack() as stack:
-        stack.callback(os.close, namespace)
-        original = await stack.enter_async_context(harness.box(namespace, tmp_path, "original"))
+        on = stack.enter_context(harness.ground())
+        original = await stack.enter_async_context(harness.box(on, tmp_path, "original"))
         await harness.start(original, PROGRAM)
         capture = await harness.frozen(original)
         stack.callback(os.close, capture.memory)
-        template = await harness.template_of(namespace, capture)
+        template = await harness.template_of(on, capture)
         stack.push_async_callback(template.close)
         for index in range(ROUNDS):
-            inside.append(await answered_in_sandbox(template, namespace, tmp_path, f"{index}", capture.disk))
+            inside.append(await answered_in_sandbox(template, on, tmp_path, f"{index}", capture.disk))
             outside.append(await answered_bare(template))
     added = [one - other for one, other in zip(inside, outside, strict=True)]
     ran_with = {"kernel": platform.release(), "processors": os.cpu_count(), "python": platform.python_version()}

@@ -9,6 +9,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,6 +66,7 @@ def examine() -> Iterator[Finding]:
     if os.geteuid() == 0:
         yield groups()
         yield namespaces()
+        yield user_namespaces()
         yield network()
         yield clocks()
     else:
@@ -136,6 +138,28 @@ def namespaces() -> Finding:
     except SandboxError as error:
         return Finding("namespaces", "missing", str(error))
     return Finding("namespaces", "ok", "Functions get a file tree and namespaces of their own.")
+
+
+def user_namespaces() -> Finding:
+    """User namespaces of sandboxes; one is made."""
+    from thaw.environment.template import build_template
+    from thaw.environment.trial import try_out, without_users
+    from thaw.environment.users import Users
+    from thaw.errors import ConfigurationError, SandboxError
+    from thaw.native import binary
+
+    with ExitStack() as stack:
+        try:
+            users = Users()
+            stack.callback(users.close)
+            template = build_template(users)
+            stack.callback(os.close, template)
+            asyncio.run(try_out(binary(), template, users))
+        except SandboxError as error:
+            return Finding("user namespaces", "less", without_users(error))
+        except ConfigurationError as error:
+            return Finding("user namespaces", "missing", str(error))
+    return Finding("user namespaces", "ok", "Each environment is a user of its own, and nothing in it is root here.")
 
 
 # What an ordinary user cannot have, and what that costs.

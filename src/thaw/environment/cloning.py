@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,8 @@ class CloneRequest:
     `sandbox_pidfd` is of the sandbox's PID 1, `connection_fd` the function's end of the prepared Runtime API
     connection, `log_fd` the pipe for stdout and stderr, `cgroup_fd` a version 2 group to be born in (None: the
     parent's). `pid` is the number that the clone gets in the sandbox; 0 leaves the choice to the engine. The
-    descriptors stay the caller's.
+    descriptors stay the caller's. `host_id` is what `uid` and `gid` are on this machine where the sandbox has a user
+    namespace of its own (None: it has none).
     """
 
     sandbox_pidfd: int
@@ -25,6 +26,7 @@ class CloneRequest:
     gid: int
     seccomp_filter: bytes
     pid: int = 0
+    host_id: int | None = None
 
 
 class Cloned(Protocol):
@@ -40,5 +42,6 @@ class Cloned(Protocol):
 
 # Raises RestoreRefused or RestoreFailed.
 Thaw = Callable[[CloneRequest], Awaitable[Cloned]]
-# Puts a snapshot's files into the clone's /tmp, given a descriptor of that folder, before the clone starts.
-FillTmp = Callable[[int], None]
+# Puts a snapshot's files into the clone's /tmp before the clone starts, given a descriptor of that folder, and this
+# machine's numbers of users and groups by those that the snapshot knows.
+FillTmp = Callable[[int, Mapping[int, int]], None]

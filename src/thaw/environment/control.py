@@ -40,6 +40,7 @@ class Kind(IntEnum):
     FAILED = 19
     ATTACHED = 22
     ENDED = 27
+    OWNER = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _parse(kind: Kind, packet: bytes) -> Message:
     if kind is Kind.FAILED:
         error, _, step = FAILURE.unpack_from(packet, HEADER.size)
         return Message(kind, error, step.split(b"\0", 1)[0].decode(errors="replace"))
-    if kind in (Kind.READY, Kind.ATTACHED):
+    if kind in (Kind.READY, Kind.ATTACHED, Kind.OWNER):
         return Message(kind)
     raise ValueError(f"{kind.name} goes the other way")
 

@@ -24,7 +24,7 @@ from thaw.environment.runtime_api.http import RESTORED, Sink
 from thaw.environment.sandbox import Sandbox
 from thaw.environment.settings import FunctionSettings, WaitsIn
 from thaw.environment.streaming import ResponseStream, Source
-from thaw.environment.template import FUNCTION_UID
+from thaw.environment.users import FUNCTION_UID
 from thaw.environment.variables import function_variables
 from thaw.errors import InitFailed, InitTimedOut, RestoreFailed, RestoreHookFailed, RestoreTimedOut, SandboxError
 from thaw.observe.log_stream import LogStream
@@ -224,9 +224,9 @@ class Environment:
     def _furnish(self, tmp: FillTmp | None) -> asyncio.Future[None]:
         """Limits and mounts."""
         self._group.limit_memory((self.settings.memory_mib + self.settings.ephemeral_mib) << 20)
-        places = furnishing.make_mounts(self.settings)
+        places = furnishing.make_mounts(self.settings, self._sandbox.users)
         if tmp is not None:
-            tmp(places[0][1])
+            tmp(places[0][1], self._sandbox.identity.outside if self._sandbox.identity else {})
         return self._sandbox.attach(places)
 
     def _clone_request(self) -> CloneRequest:
@@ -239,6 +239,7 @@ class Environment:
             uid=FUNCTION_UID,
             gid=FUNCTION_UID,
             seccomp_filter=confinement.seccomp,
+            host_id=self._sandbox.identity.user if self._sandbox.identity else None,
         )
 
     # -- Init and Restore --

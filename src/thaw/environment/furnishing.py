@@ -12,7 +12,7 @@ from thaw.environment.control import Confinement, ResourceLimit
 from thaw.environment.rootless import is_rootless
 from thaw.environment.seccomp import function_filter
 from thaw.environment.settings import FunctionSettings
-from thaw.environment.template import FUNCTION_UID
+from thaw.environment.users import FUNCTION_UID, Users
 from thaw.errors import SandboxError
 
 __all__ = ["MIB_PER_CPU", "confinement", "make_mounts"]
@@ -35,8 +35,10 @@ def confinement() -> Confinement:
     return Confinement(FUNCTION_UID, FUNCTION_UID, function_filter(), _LIMITS)
 
 
-def make_mounts(settings: FunctionSettings) -> list[tuple[str, int]]:
-    """Detached mounts with their paths, /tmp first; the descriptors are the caller's. Raises SandboxError."""
+def make_mounts(settings: FunctionSettings, users: Users | None = None) -> list[tuple[str, int]]:
+    """Detached mounts with their paths, /tmp first, for a sandbox with a user namespace where there are `users`; the
+    descriptors are the caller's. Raises SandboxError."""
+    root, owners = (users.root, users.namespace) if users else (0, -1)
     shown = [(mount.target, mount.source) for mount in settings.runtime.mounts]
     shown.append(("/var/task", settings.task))
     if settings.layers is not None:
@@ -44,9 +46,9 @@ def make_mounts(settings: FunctionSettings) -> list[tuple[str, int]]:
     places: list[tuple[str, int]] = []
     path = "/tmp"
     try:
-        places.append((path, mounts.memory_filesystem(settings.ephemeral_mib, 0o1777)))
+        places.append((path, mounts.memory_filesystem(settings.ephemeral_mib, 0o1777, owner=root)))
         for path, source in shown:
-            places.append((path, mounts.read_only_tree(source)))
+            places.append((path, mounts.read_only_tree(source, owners)))
     except OSError as error:
         for _, descriptor in places:
             os.close(descriptor)

@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,10 @@ class Packet:
     sender: int
 
 
-async def launch(binary: Path, template: int, group: int | None) -> Launched:
+async def launch(binary: Path, template: int, group: int | None, users: Sequence[str] = ()) -> Launched:
     """Start a sandbox from `template` (a mount namespace), born in the version 2 group `group` where there is one.
+
+    `users` makes it one with a user namespace (`Identity.arguments`).
 
     Has to run on the loop's own thread: PID 1 dies with the thread that spawned its launcher. Raises SandboxError.
     """
@@ -49,7 +52,7 @@ async def launch(binary: Path, template: int, group: int | None) -> Launched:
     with theirs:
         ours.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        launcher = _spawn(binary, theirs.fileno(), template, group)
+        launcher = _spawn(binary, theirs.fileno(), template, group, users)
     loop = asyncio.get_running_loop()
     try:
         packet = await _first_packet(ours)
@@ -64,13 +67,13 @@ async def launch(binary: Path, template: int, group: int | None) -> Launched:
     return Launched(packet.sender, os.pidfd_open(packet.sender), ours, *packet.descriptors)
 
 
-def _spawn(binary: Path, theirs: int, template: int, group: int | None) -> int:
+def _spawn(binary: Path, theirs: int, template: int, group: int | None, users: Sequence[str]) -> int:
     """The launcher's process number."""
     descriptors = {control.CONTROL_FD: theirs, control.TEMPLATE_FD: template}
     if group is not None:
         descriptors[control.CGROUP_FD] = group
     try:
-        return native.spawn(binary, "sandbox", descriptors)
+        return native.spawn(binary, "sandbox", descriptors, *users)
     except OSError as error:
         raise SandboxError(f"The sandbox launcher {binary} did not start ({error}).", step="spawn") from error
 

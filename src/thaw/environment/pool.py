@@ -7,6 +7,7 @@ import logging
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,6 +20,8 @@ from thaw.environment.rootless import WARNINGS, is_rootless
 from thaw.environment.sandbox import Sandbox, Surroundings
 from thaw.environment.settings import FORWARDING_SWITCH, WorkerSettings
 from thaw.environment.template import build_template
+from thaw.environment.trial import try_out, without_users
+from thaw.environment.users import Identity, Users
 from thaw.errors import SandboxError
 
 # New sandboxes are made after the calls that emptied the pool have had the processors for a while.
@@ -46,6 +49,7 @@ class SandboxPool:
         self._groups: GroupTree | None = None
         self._network: Network | None = None
         self._reaper: Reaper | None = None
+        self._users: Users | None = None
 
     @property
     def ready(self) -> int:
@@ -67,6 +71,7 @@ class SandboxPool:
         self._binary = self._binary or native.binary()
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._build_shared)
+            await self._build_tree()
         except SandboxError:
             await self.close()
             raise
@@ -82,7 +87,29 @@ class SandboxPool:
             self._build_network()
         forwarding = self._network is not None and os.access(FORWARDING_SWITCH, os.W_OK)
         self._reaper = Reaper(self._groups.name, forwarding=forwarding)
-        self._template = build_template()
+
+    async def _build_tree(self) -> None:
+        """The file tree, for sandboxes with user namespaces where one of them can really be made."""
+        build = partial(asyncio.get_running_loop().run_in_executor, self._thread)
+        assert self._binary is not None
+        if not is_rootless():
+            try:
+                self._users = await build(Users)
+                self._template = await build(build_template, self._users)
+                await try_out(self._binary, self._template, self._users)
+                return
+            except SandboxError as error:
+                self.warnings.append(without_users(error))
+                self._forget_users()
+        self._template = await build(build_template)
+
+    def _forget_users(self) -> None:
+        if self._template >= 0:
+            os.close(self._template)
+            self._template = -1
+        if self._users is not None:
+            self._users.close()
+            self._users = None
 
     def _build_network(self) -> None:
         try:
@@ -122,9 +149,7 @@ class SandboxPool:
             self._groups.close()
         if self._network is not None:
             self._network.close()
-        if self._template >= 0:
-            os.close(self._template)
-            self._template = -1
+        self._forget_users()
         if self._reaper is not None:
             self._reaper.close()
 
@@ -153,15 +178,26 @@ class SandboxPool:
         # PID 1 counts among the processes, too.
         group = await loop.run_in_executor(self._thread, self._groups.create, name, self.worker.process_limit + 1)
         try:
-            launched = await launch(self._binary, self._template, group.folder)
+            launched, identity = await self._launch(group)
         except BaseException:
             await loop.run_in_executor(self._thread, group.close)
             raise
-        return await self._furnish(name, launched, group)
+        return await self._furnish(name, launched, group, identity)
 
-    async def _furnish(self, name: str, launched: Launched, group: Group) -> Sandbox:
-        around = Surroundings(self.worker, self._network, self._thread)
-        sandbox = Sandbox(name, launched, group, None, around)
+    async def _launch(self, group: Group) -> tuple[Launched, Identity | None]:
+        assert self._binary is not None
+        if self._users is None:
+            return await launch(self._binary, self._template, group.folder), None
+        identity = self._users.take()
+        try:
+            return await launch(self._binary, self._template, group.folder, identity.arguments), identity
+        except BaseException:
+            self._users.give_back(identity)
+            raise
+
+    async def _furnish(self, name: str, launched: Launched, group: Group, identity: Identity | None) -> Sandbox:
+        around = Surroundings(self.worker, self._network, self._thread, self._users)
+        sandbox = Sandbox(name, launched, group, around, identity)
         try:
             connect = asyncio.get_running_loop().run_in_executor(self._thread, self._connect, launched, group)
             sandbox.address = await connect

@@ -12,7 +12,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from thaw.environment.template import FUNCTION_UID
+from thaw.environment.users import FUNCTION_UID
 from thaw.errors import ConfigurationError
 
 _CLONE_NEWUSER, _CLONE_NEWNS = 0x10000000, 0x00020000

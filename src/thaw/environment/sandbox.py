@@ -21,6 +21,7 @@ from thaw.environment.network import Address, Network
 from thaw.environment.runtime_api.connection import Connection
 from thaw.environment.runtime_api.conversation import Conversation
 from thaw.environment.settings import WorkerSettings
+from thaw.environment.users import Identity, Users
 from thaw.errors import SandboxError
 
 _logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Surroundings:
     worker: WorkerSettings
     network: Network | None
     thread: Executor
+    users: Users | None = None
 
 
 class Sandbox:
@@ -47,11 +49,13 @@ class Sandbox:
     """
 
     def __init__(
-        self, name: str, launched: Launched, group: Group, address: Address | None, around: Surroundings
+        self, name: str, launched: Launched, group: Group, around: Surroundings, identity: Identity | None = None
     ) -> None:
         self.id = name
         self.group = group
-        self.address = address
+        self.address: Address | None = None
+        self.identity = identity
+        self.users = around.users
         self.conversation = Conversation()
         self.on_exit: Callable[[int], None] | None = None
         self.on_extension_exit: Callable[[int, int], None] | None = None
@@ -226,6 +230,8 @@ class Sandbox:
         await self._loop.run_in_executor(self.thread, self.group.close)
         if self._network is not None and self.address is not None:
             self._network.release(self.address)
+        if self.users is not None and self.identity is not None:
+            self.users.give_back(self.identity)
 
     def _release(self) -> None:
         self._close_function_end()

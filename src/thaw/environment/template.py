@@ -15,10 +15,9 @@ from pathlib import Path
 
 from thaw.environment import mounts
 from thaw.environment.system_call import CLONE_NEWNS, detach_mount, mount, pivot_root, unshare
+from thaw.environment.users import FUNCTION_UID, Users
 from thaw.errors import SandboxError
 
-# Outside every range that distributions hand out to people, services or containers.
-FUNCTION_UID = 200993
 FUNCTION_USER = "sbx_user1051"
 
 _MS_REC_PRIVATE = 0x4000 | 0x40000
@@ -31,27 +30,30 @@ _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "u
 _DEVICE_LINKS = {"fd": "/proc/self/fd", "shm": "/tmp", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
 
-def build_template() -> int:
-    """Build the template; returns a descriptor of its mount namespace.
+def build_template(users: Users | None = None) -> int:
+    """Build the template; returns a descriptor of its mount namespace. `users` is for sandboxes with a user namespace,
+    and builds one template only.
 
     Raises SandboxError naming the step where the kernel refuses.
     """
     with ThreadPoolExecutor(1, "thaw-template") as thread:
         try:
-            return thread.submit(_build).result()
+            return thread.submit(_build, users).result()
         except OSError as error:
             message = f"The sandbox's file tree could not be built ({error}); Thaw needs root and Linux 5.15 or later."
             raise SandboxError(message, step="template") from error
 
 
-def _build() -> int:
+def _build(users: Users | None) -> int:
     unshare(CLONE_NEWNS)
     mount("", "/", "", _MS_REC_PRIVATE)
     namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    root = mounts.memory_filesystem(64, 0o755, mounts.ATTR_NOSUID)
+    root = mounts.memory_filesystem(64, 0o755, mounts.ATTR_NOSUID, owner=users.root if users else 0)
     try:
         _fill(Path(f"/proc/self/fd/{root}"), root)
-        _enter(root)
+        if users is not None:
+            _hand_over(Path(f"/proc/self/fd/{root}"), users.root)
+        _enter(root, users)
     except BaseException:
         os.close(namespace)
         raise
@@ -68,6 +70,13 @@ def _fill(tree: Path, root: int) -> None:
         _mirror(tree, name)
     _fill_etc(tree / "etc")
     _fill_dev(tree / "dev")
+
+
+def _hand_over(tree: Path, owner: int) -> None:
+    """Everything in the tree belongs to the sandboxes' root."""
+    for folder, folders, files in os.walk(tree):
+        for name in folders + files:
+            os.lchown(os.path.join(folder, name), owner, owner)
 
 
 def _mirror(tree: Path, name: str) -> None:
@@ -134,18 +143,21 @@ def _may_make_devices() -> bool:
     return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
 
 
-def _borrowed() -> list[tuple[int, str]]:
+def _borrowed(users: Users | None) -> list[tuple[int, str]]:
     """Mounts of the machine that a server in a user namespace needs: devices, and some /proc, without which the kernel
     permits no new one on top."""
+    if users is not None:
+        return [(os.dup(users.process_files), "proc")]
     if _may_make_devices():
         return []
     return [(mounts.tree(Path("/") / name), name) for name in (*(f"dev/{device}" for device in _DEVICES), "proc")]
 
 
-def _enter(root: int) -> None:
+def _enter(root: int, users: Users | None) -> None:
     """Make `root` the namespace's root, with the host's folders inside and nothing of the host beside it."""
-    shown = [(mounts.read_only_tree(path), str(path)[1:]) for path in (*_system_folders(), *_shown_folders())]
-    borrowed = _borrowed()
+    owners = users.namespace if users else -1
+    shown = [(mounts.read_only_tree(path, owners), str(path)[1:]) for path in (*_system_folders(), *_shown_folders())]
+    borrowed = _borrowed(users)
     mounts.attach(root, -100, "/mnt" if Path("/mnt").is_dir() else "/tmp")
     os.fchdir(root)
     for tree, path in [*shown, *borrowed]:

@@ -98,8 +98,8 @@ class ResidentSnapshot:
         """Puts the files of the snapshot into a clone's /tmp; None where there are none."""
         return self._fill_tmp if self.disk else None
 
-    def _fill_tmp(self, folder: int) -> None:
-        unpack_folder(self.disk, f"/proc/self/fd/{folder}")
+    def _fill_tmp(self, folder: int, owners: Mapping[int, int]) -> None:
+        unpack_folder(self.disk, f"/proc/self/fd/{folder}", owners)
 
     async def close(self) -> None:
         """Ends the template, and a clone that waits for its call; other clones go on."""

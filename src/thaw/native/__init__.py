@@ -28,7 +28,9 @@ def binary() -> Path:
 _SAFE = 10  # descriptors that go to the program have to lie above the numbers that they get there
 
 
-def spawn(program: Path, role: Literal["sandbox", "template"], descriptors: Mapping[int, int]) -> int:
+def spawn(
+    program: Path, role: Literal["sandbox", "template", "owner"], descriptors: Mapping[int, int], *arguments: str
+) -> int:
     """Start the program in one of its roles; its process number.
 
     `descriptors` maps numbers there (native/control.h) to descriptors here. Standard descriptors are /dev/null: it
@@ -41,7 +43,7 @@ def spawn(program: Path, role: Literal["sandbox", "template"], descriptors: Mapp
     try:
         null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
         placed = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in copies.items()]
-        return os.posix_spawn(program, [program.name, role], {}, file_actions=[*null, *placed])
+        return os.posix_spawn(program, [program.name, role, *arguments], {}, file_actions=[*null, *placed])
     finally:
         for copy in copies.values():
             os.close(copy)

@@ -43,6 +43,8 @@ enum control_kind {
 	CONTROL_BROKEN = 23, /* struct failure: a clone ended before it was the function; also after its CLONED */
 	/* from a sandbox */
 	CONTROL_ATTACHED = 22, /* the mounts of an ATTACH are in place: a clone may enter */
+	/* from an owner (roles.h) */
+	CONTROL_OWNER = 28, /* it is in its user namespace; descriptor: a detached /proc */
 };
 
 struct control_header {
@@ -60,6 +62,7 @@ struct attachment {
 #define CLONE_HAS_CGROUP 1
 #define CLONE_IS_LAZY 2 /* memory that the template lacks is served by the owner of the clone's userfaultfd */
 #define CLONE_IS_WATCHED 4 /* a lazy clone whose first write to each page is told, too */
+#define CLONE_HAS_USERS 16 /* its sandbox has a user namespace of its own */
 #define CLONE_IS_AHEAD 8 /* of its call: waits, before it is the function, until its runtime connection can be read */
 
 struct portion {
@@ -75,9 +78,15 @@ struct process {
 	i32 pid; /* CLONE: the number that the clone gets in its sandbox; START: 0, the next free one */
 	u32 flags;
 	u32 filter_count;
-	u32 rlimit_count;
+	union {
+		u32 rlimit_count; /* START */
+		u32 host_uid;     /* CLONE_HAS_USERS: what uid is to the machine, outside of the sandbox's user namespace */
+	};
 	u32 argc; /* CLONE: its ticket, not 0, by which LAZY and BROKEN name it; a number may be another clone's, too */
-	u32 envc;
+	union {
+		u32 envc;     /* START */
+		u32 host_gid; /* CLONE_HAS_USERS */
+	};
 };
 
 struct resource_limit {

@@ -17,6 +17,13 @@ u64 auxiliary_value(const u64 *auxiliary, u64 key)
 	return 0;
 }
 
+i64 become_root(void)
+{
+	i64 result = SYS3(SYS_SETRESGID, 0, 0, 0);
+
+	return failed(result) ? result : SYS3(SYS_SETRESUID, 0, 0, 0);
+}
+
 void attach(int control, const struct message *message)
 {
 	const struct attachment *attachment = (const struct attachment *)message->body;
@@ -41,7 +48,9 @@ __attribute__((noreturn, used)) void launch(const u64 *stack)
 		auxiliary++;
 	auxiliary++;
 	if (text_equal(role, "sandbox"))
-		sandbox();
+		sandbox(argument_count > 4 ? (const char *const *)stack + 3 : 0);
+	if (text_equal(role, "owner"))
+		owner();
 	if (text_equal(role, "template"))
 		template(auxiliary);
 	for (;;)

@@ -5,6 +5,7 @@
 #include "roles.h"
 
 #define SYS_READ 0
+#define SYS_WRITE 1
 #define SYS_OPEN 2
 #define SYS_POLL 7
 #define SYS_IOCTL 16
@@ -17,13 +18,13 @@
 #define SYS_FCNTL 72
 #define SYS_CHDIR 80
 #define SYS_SETGROUPS 116
-#define SYS_SETRESUID 117
-#define SYS_SETRESGID 119
 #define SYS_SETRLIMIT 160
 #define SYS_MOUNT 165
 #define SYS_SETHOSTNAME 170
 #define SYS_ACCEPT4 288
+#define SYS_OPENAT 257
 #define SYS_SIGNALFD4 289
+#define SYS_PIPE2 293
 
 #define AF_INET 2
 #define AF_NETLINK 16
@@ -38,7 +39,9 @@
 #define SIOCSIFFLAGS 0x8914
 #define IFF_UP 1
 #define F_GETFD 1
+#define O_WRONLY 1
 #define O_RDWR 2
+#define O_PATH 010000000
 #define POLLIN 1
 #define WNOHANG 1
 #define ECHILD 10
@@ -51,7 +54,10 @@
 #define MS_BIND 4096
 #define MS_REC 16384
 #define ENOENT 2
-#define PR_CAPBSET_DROP 24
+#define EIO 5
+#define RLIMIT_MEMLOCK 8
+#define PR_SET_SECUREBITS 28
+#define SECBIT_NO_SETUID_FIXUP 4
 #define PR_SET_NO_NEW_PRIVS 38
 #define SECCOMP_SET_MODE_FILTER 1
 #define CLOSE_RANGE_CLOEXEC 4
@@ -62,6 +68,7 @@
 
 static const u64 every_signal = ~0UL;
 static const u64 no_signal = 0;
+static const u64 no_limit[2] = {~0UL, ~0UL};
 static const u64 child_signal = 1UL << (SIGCHLD - 1);
 
 struct internet_address {
@@ -233,6 +240,7 @@ static void surrender_privileges(const struct start *start)
 	must(SYS5(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
 	if (process->uid) /* else there is no other user in this namespace, and the call is not permitted */
 		must(SYS2(SYS_SETGROUPS, 0, 0), "setgroups");
+	must(become_root(), "becoming root"); /* for only who leaves its number loses the rights */
 	must(SYS3(SYS_SETRESGID, process->gid, process->gid, process->gid), "setresgid");
 	must(SYS3(SYS_SETRESUID, process->uid, process->uid, process->uid), "setresuid");
 	if (process->filter_count)
@@ -383,18 +391,105 @@ __attribute__((noreturn)) static void serve(void)
 	}
 }
 
-__attribute__((noreturn)) void sandbox(void)
+/* ---- the user namespace ---- */
+
+struct mapping {
+	i64 processes; /* /proc of the machine */
+	i32 told[2];   /* a pipe: how it went */
+};
+
+static u32 number_of(const char *text)
+{
+	u32 number = 0;
+
+	for (; *text; text++)
+		number = number * 10 + (u32)(*text - '0');
+	return number;
+}
+
+/* The path below /proc of a file of a process, in a buffer of 32 bytes. */
+static const char *process_file(char *buffer, i64 pid, const char *name)
+{
+	char *start = buffer + 12;
+
+	*start = '/';
+	text_copy(start + 1, name, 32 - 13);
+	do
+		*--start = (char)('0' + pid % 10);
+	while (pid /= 10);
+	return start;
+}
+
+/* What its processes use up counts for the creator of a user namespace, too: that had better not be the machine's root,
+ * whose own inotify instances, locked memory and so on would become fewer. The rights to write the map are kept. */
+static void prepare_users(struct mapping *mapping, const char *creator)
+{
+	/* From here on PID 1 cannot raise a limit, and functions get one of their own. */
+	SYS2(SYS_SETRLIMIT, RLIMIT_MEMLOCK, no_limit);
+	mapping->processes = must(SYS3(SYS_OPEN, "/proc", O_PATH | O_CLOEXEC, 0), "open /proc");
+	must(SYS2(SYS_PIPE2, mapping->told, O_CLOEXEC), "pipe2");
+	must(SYS2(SYS_PRCTL, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP), "PR_SET_SECUREBITS");
+	must(SYS3(SYS_SETRESUID, -1, number_of(creator), -1), "setresuid to the creator of the user namespace");
+}
+
+static i64 write_map(struct mapping *mapping, i64 pid, const char *name, const char *map)
+{
+	char path[32];
+	i64 file = SYS4(SYS_OPENAT, mapping->processes, process_file(path, pid, name), O_WRONLY | O_CLOEXEC, 0);
+	i64 written;
+
+	if (failed(file))
+		return file;
+	written = SYS3(SYS_WRITE, file, map, text_length(map));
+	SYS1(SYS_CLOSE, file);
+	return written;
+}
+
+/* The new PID 1, which the server reaps, tells of a failure; we are only its midwife. */
+static void map_users(struct mapping *mapping, i64 pid, const char *map)
+{
+	i64 result = write_map(mapping, pid, "uid_map", map);
+
+	if (!failed(result))
+		result = write_map(mapping, pid, "gid_map", map);
+	SYS3(SYS_WRITE, mapping->told[1], &result, sizeof result);
+}
+
+/* PID 1 is nobody's but its sandbox's: root's number is the same in all of them, and may signal what is root's. */
+static void await_map(struct mapping *mapping, u32 self)
+{
+	i64 result = -EIO;
+
+	SYS1(SYS_CLOSE, mapping->told[1]);
+	SYS3(SYS_READ, mapping->told[0], &result, sizeof result);
+	must(result, "the map of a user namespace");
+	must(SYS2(SYS_SETGROUPS, 0, 0), "setgroups");
+	must(SYS3(SYS_SETRESGID, self, self, self), "setresgid to PID 1's group");
+	must(SYS3(SYS_SETRESUID, self, self, self), "setresuid to PID 1's user");
+}
+
+__attribute__((noreturn)) void sandbox(const char *const *users)
 {
 	struct clone_arguments clone = {0};
+	struct mapping mapping;
+	i64 pid;
 
-	must(SYS2(SYS_SETNS, TEMPLATE_FD, CLONE_NEWNS), "setns to the template of mounts");
 	clone.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_PARENT;
+	clone.flags |= users ? CLONE_NEWUSER : 0;
 	if (!failed(SYS2(SYS_FCNTL, CGROUP_FD, F_GETFD))) {
 		clone.flags |= CLONE_INTO_CGROUP;
 		clone.cgroup = CGROUP_FD;
 	}
-	if (must(SYS2(SYS_CLONE3, &clone, sizeof clone), "clone3 of the namespaces"))
+	if (users)
+		prepare_users(&mapping, users[USERS_CREATOR]);
+	must(SYS2(SYS_SETNS, TEMPLATE_FD, CLONE_NEWNS), "setns to the template of mounts");
+	pid = must(SYS2(SYS_CLONE3, &clone, sizeof clone), "clone3 of the namespaces");
+	if (pid && users)
+		map_users(&mapping, pid, users[USERS_MAP]);
+	if (pid)
 		SYS1(SYS_EXIT_GROUP, 0);
+	if (users)
+		await_map(&mapping, number_of(users[USERS_INIT]));
 	furnish();
 	announce();
 	serve();

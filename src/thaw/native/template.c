@@ -51,6 +51,8 @@ struct plan_header *plan;
 static int control = CONTROL_FD;
 static u64 missing; /* bytes of the extents that have not been filled */
 static int settled;
+static int has_users; /* the clone at hand enters its sandbox's user namespace */
+static u32 inside_uid, inside_gid; /* and is this one there */
 static i32 ticket; /* of the clone at hand; 0 in the template itself */
 static struct range expected[EXPECTED_LIMIT]; /* what clones write soon */
 static u32 expected_count;
@@ -398,16 +400,33 @@ static void start_threads(const struct thread *threads)
 	}
 }
 
+/* Everything that takes the machine's root is done. What may have threads can enter no user namespace, so this comes
+ * before them; their numbers can be chosen nevertheless, for the sandbox's process numbers belong to the same namespace. */
+static void enter_users(void)
+{
+	struct parameters *parameters = (struct parameters *)plan->parameters_address;
+
+	if (!has_users)
+		return;
+	must(SYS2(SYS_SETNS, kept(KEPT_SANDBOX), CLONE_NEWUSER), "setns to the sandbox's users");
+	must(become_root(), "becoming root of the sandbox's users");
+	for (u32 capability = 0; !failed(SYS2(SYS_PRCTL, PR_CAPBSET_DROP, capability)); capability++)
+		;
+	parameters->uid = inside_uid;
+	parameters->gid = inside_gid;
+}
+
 __attribute__((noreturn)) void live(void)
 {
 	const struct thread *threads = (const struct thread *)plan->thread_address;
 
 	execute(&plan->enter);
+	enter_users();
+	gather(STAGE_ENTERED); /* from here on each may kill each (end_tree) */
 	if (plan->tid_address)
 		*(i32 *)plan->tid_address = ((const struct parameters *)plan->parameters_address)->pid;
 	start_threads(threads);
 	execute(&threads[0].program);
-	gather(STAGE_ENTERED);
 	execute(&plan->surrender);
 	gather(STAGE_READY);
 	__atomic_store_n(&released, 1, __ATOMIC_RELEASE);
@@ -433,8 +452,11 @@ static void take_parameters(const struct process *process)
 {
 	struct parameters *parameters = (struct parameters *)plan->parameters_address;
 
-	parameters->uid = process->uid;
-	parameters->gid = process->gid;
+	has_users = !!(process->flags & CLONE_HAS_USERS);
+	inside_uid = process->uid;
+	inside_gid = process->gid;
+	parameters->uid = has_users ? process->host_uid : process->uid; /* until it is in there */
+	parameters->gid = has_users ? process->host_gid : process->gid;
 	parameters->pid = process->pid;
 	parameters->filter_count = process->filter_count;
 	parameters->filter = (u64)(process + 1);

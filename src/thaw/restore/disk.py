@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from thaw.errors import RestoreFailed
@@ -14,8 +16,9 @@ from thaw.errors import RestoreFailed
 _TRUSTED: Any = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
 
 
-def unpack_folder(disk: bytes, root: Path | str) -> None:
-    """Unpack an archive of `snapshot.disk` below a folder, owners and times included.
+def unpack_folder(disk: bytes, root: Path | str, owners: Mapping[int, int] = MappingProxyType({})) -> None:
+    """Unpack an archive of `snapshot.disk` below a folder, owners and times included. `owners` says which numbers of
+    users and groups are others on this machine.
 
     Raises:
         RestoreFailed: it does not fit, or is not an archive of ours.
@@ -24,6 +27,8 @@ def unpack_folder(disk: bytes, root: Path | str) -> None:
         return
     try:
         with tarfile.open(fileobj=io.BytesIO(disk), mode="r:") as archive:
+            for entry in archive.getmembers():
+                entry.uid, entry.gid = owners.get(entry.uid, entry.uid), owners.get(entry.gid, entry.gid)
             archive.extractall(root, numeric_owner=True, **_TRUSTED)
     except (OSError, tarfile.TarError) as error:
         raise RestoreFailed(

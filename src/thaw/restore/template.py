@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 _CONTROL_FD, _MOUNTS_FD, _TIME_FD = 3, 4, 5
 _ATTACH, _LOAD, _CLONE, _FILL, _SETTLE, _EXPECT, _PLACED = 1, 4, 5, 6, 7, 8, 9
 _FAILED, _LOADED, _CLONED, _BROKEN, _FILLED, _SETTLED, _LAZY = 19, 20, 21, 23, 24, 25, 26
-_HAS_CGROUP, _IS_LAZY, _IS_WATCHED, _IS_AHEAD = 1, 2, 4, 8
+_HAS_CGROUP, _IS_LAZY, _IS_WATCHED, _IS_AHEAD, _HAS_USERS = 1, 2, 4, 8, 16
 _PACKET_LIMIT: Final = 65536
 _EXPECTED_LIMIT: Final = 4000
 _HEADER = struct.Struct("<II")
@@ -53,7 +53,8 @@ _CLONE_NUMBERS: Final = range(300, 32000)
 
 
 class Request(Protocol):
-    """What a clone gets from its sandbox; descriptors stay the caller's. `pid` 0 leaves the number to us."""
+    """What a clone gets from its sandbox; descriptors stay the caller's. `pid` 0 leaves the number to us. `host_id` is
+    what user and group are outside of the sandbox's user namespace; None where it has none."""
 
     @property
     def sandbox_pidfd(self) -> int: ...
@@ -71,6 +72,8 @@ class Request(Protocol):
     def seccomp_filter(self) -> bytes: ...
     @property
     def pid(self) -> int: ...
+    @property
+    def host_id(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +277,12 @@ class Template:
             | (_IS_LAZY if lazy else 0)
             | (_IS_WATCHED if watched else 0)
             | (_IS_AHEAD if ahead else 0)
+            | (0 if request.host_id is None else _HAS_USERS)
         )
         ticket = next(self._tickets)
-        body = _PROCESS.pack(request.uid, request.gid, number, flags, filters, 0, ticket, 0) + request.seccomp_filter
+        host_id = request.host_id or 0
+        body = _PROCESS.pack(request.uid, request.gid, number, flags, filters, host_id, ticket, host_id)
+        body += request.seccomp_filter
         descriptors = [request.sandbox_pidfd, request.connection_fd, request.log_fd]
         if request.cgroup_fd is not None:
             descriptors.append(request.cgroup_fd)

@@ -8,13 +8,14 @@ import stat
 import tarfile
 
 from thaw.errors import NotFreezable
+from thaw.snapshot.users import Owners
 
 _LIMIT = 512 * 1024 * 1024
 """Bytes; SnapStart takes ephemeral storage up to 512 MB (Lambda developer guide, SnapStart limitations)."""
 
 
-def pack_folder(root: str) -> bytes:
-    """All files below a folder; empty where there is none.
+def pack_folder(root: str, owners: Owners) -> bytes:
+    """All files below a folder, with their owners as the function sees them; empty where there is none.
 
     Sockets are left out: the descriptor that listens on one makes it again.
 
@@ -34,5 +35,5 @@ def pack_folder(root: str) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in entries:
-            archive.add(path, arcname=os.path.relpath(path, root), recursive=False)
+            archive.add(path, arcname=os.path.relpath(path, root), recursive=False, filter=owners.rename)
     return buffer.getvalue()

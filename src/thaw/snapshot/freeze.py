@@ -24,6 +24,7 @@ from thaw.snapshot.randomness import unknown_generators
 from thaw.snapshot.shared_files import NamelessFiles
 from thaw.snapshot.system_v import refuse_system_v
 from thaw.snapshot.tree import Member, Tree, go_between, kinship, stop_tree
+from thaw.snapshot.users import Owners
 
 _LOWEST_BASE: Final = 64  # descriptors that a template keeps begin here at least
 _TMP: Final = "/tmp"
@@ -76,7 +77,7 @@ def freeze(target: FreezeTarget) -> Capture:
             tree = stop_tree(target.pid, target.sandbox_pid, stack)
             table = stack.enter_context(DescriptorTable(*(process.pid for process in tree.processes)))
             plan, size, facts = _Freezer(target, tree, table, memory, clone_memory).run()
-            disk = pack_folder(f"/proc/{target.pid}/root{_TMP}")
+            disk = pack_folder(f"/proc/{target.pid}/root{_TMP}", Owners.of(target.pid))
     except BaseException:
         os.close(memory)
         raise
