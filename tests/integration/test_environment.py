@@ -182,6 +182,18 @@ async def test_forking_forever_meets_the_process_limit(tmp_path: Path) -> None:
         assert not [pid for pid in pids if running(pid)]
 
 
+async def test_of_a_thousand_processes_none_is_overlooked_and_none_is_left(tmp_path: Path) -> None:
+    code = body("pids = [os.posix_spawn('/bin/sleep', ['sleep', '99'], {}) for _ in range(event)]\nreturn len(pids)")
+    async with workshop(tmp_path, process_limit=1100) as shop:
+        environment = await shop.ready(code, memory_mib=3008, timeout_s=60.0)
+        result = await call(environment, 1000)
+        assert result.payload == b"1000"
+        pids = environment.processes()
+        assert len(set(pids)) == 1002, "with the function and PID 1"
+        await environment.close()
+        assert not [pid for pid in pids if running(pid)]
+
+
 async def test_printing_forever_is_bounded(tmp_path: Path) -> None:
     code = body("while True:\n    os.write(1, b'x' * 99 + b'\\n')")
     async with workshop(tmp_path, log_limit=300_000) as shop:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from thaw.environment.scarcity import scarce
 from thaw.errors import SandboxError
 
 PREFIX = "thaw-"
@@ -116,18 +117,19 @@ class GroupTree:
 
     def create(self, environment: str, process_limit: int) -> Group:
         """Make the group of one sandbox, for at most `process_limit` processes and threads. Raises SandboxError."""
-        folders = [folder / environment for folder in self.folders()]
+        files = GroupFiles({}, None, self.layout.limits2, self.layout.version2 is not None)
+        group = Group(environment, [folder / environment for folder in self.folders()], files)
         try:
-            for folder in folders:
+            for folder in group.folders:
                 folder.mkdir()
-            group = Group(environment, folders, self._open(environment))
+            self._open(environment, files)
             group.prepare(process_limit)
         except OSError as error:
-            raise SandboxError(f"The control group of a sandbox cannot be made ({error}).", step="cgroup") from error
+            group.close()
+            raise scarce("The control group of a sandbox", error, step="cgroup") from error
         return group
 
-    def _open(self, environment: str) -> GroupFiles:
-        opened: dict[str, int] = {}
+    def _open(self, environment: str, files: GroupFiles) -> None:
         for key in _FILES:
             place = self.layout.file_of(key)
             if place is None:
@@ -135,13 +137,12 @@ class GroupTree:
             path = place[0] / self.name / environment / place[1]
             flags = os.O_RDONLY if key in ("oom", "events") else os.O_WRONLY if key == "kill" else os.O_RDWR
             try:
-                opened[key] = os.open(path, flags | os.O_CLOEXEC)
-            except OSError:
-                if key not in _OPTIONAL:
+                files.descriptors[key] = os.open(path, flags | os.O_CLOEXEC)
+            except OSError as error:
+                if key not in _OPTIONAL or error.errno in (errno.EMFILE, errno.ENFILE):
                     raise
-        second = self.layout.version2
-        folder = os.open(second / self.name / environment, os.O_RDONLY | os.O_CLOEXEC) if second else None
-        return GroupFiles(opened, folder, self.layout.limits2, second is not None)
+        if self.layout.version2 is not None:
+            files.folder = os.open(self.layout.version2 / self.name / environment, os.O_RDONLY | os.O_CLOEXEC)
 
     def _delegate(self) -> None:
         """Version 2 hands controllers down one level at a time."""
@@ -244,7 +245,7 @@ class Group:
     def processes(self) -> list[int]:
         """Process numbers, as this process sees them."""
         if "procs" in self.files.descriptors:
-            return [int(word) for word in self._read("procs").split()]
+            return [int(word) for word in self._read_all("procs").split()]
         if not self.folders:
             return []  # there are no control groups
         # Version 1 answers an open file from a copy that may be a second old.
@@ -279,6 +280,14 @@ class Group:
     def _read(self, key: str) -> bytes:
         descriptor = self.files.descriptors.get(key)
         return b"" if descriptor is None else os.pread(descriptor, 65536, 0)
+
+    def _read_all(self, key: str) -> bytes:
+        """A list of any length, of which the kernel gives one page at a time (seq_file)."""
+        descriptor = self.files.descriptors[key]
+        content = b""
+        while piece := os.pread(descriptor, 65536, len(content)):
+            content += piece
+        return content
 
 
 def remove_tree(folder: Path) -> None:

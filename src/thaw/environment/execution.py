@@ -22,6 +22,7 @@ from thaw.environment.runtime_api.conversation import State
 from thaw.environment.runtime_api.extensions import LIMIT, Extensions, FrozenExtension, Metadata
 from thaw.environment.runtime_api.http import RESTORED, Sink
 from thaw.environment.sandbox import Sandbox
+from thaw.environment.scarcity import scarce
 from thaw.environment.settings import FunctionSettings, WaitsIn
 from thaw.environment.streaming import ResponseStream, Source
 from thaw.environment.users import FUNCTION_UID
@@ -99,14 +100,23 @@ class Environment:
     # -- beginnings --
 
     @classmethod
+    async def _over(cls, sandbox: Sandbox, settings: FunctionSettings, log: LogStream, phase: Phase) -> Self:
+        """Takes `sandbox` over, or destroys it."""
+        try:
+            return cls(sandbox, settings, log, phase)
+        except OSError as error:
+            await sandbox.close()
+            raise scarce("The log's pipe of an environment", error, step="pipe2") from error
+
+    @classmethod
     async def launch(cls, sandbox: Sandbox, settings: FunctionSettings, log: LogStream) -> Self:
         """Start the runtime afresh in `sandbox`, which is the environment's from now on.
 
         Await `initialised` next. Raises SandboxError; the sandbox is then destroyed.
         """
-        self = cls(sandbox, settings, log, Phase.INIT)
-        log.append(self._lines.init_start())
+        self = await cls._over(sandbox, settings, log, Phase.INIT)
         try:
+            log.append(self._lines.init_start())
             self._furnish(None)
             names = extending.extension_names(settings)
             if len(names) > LIMIT:
@@ -144,7 +154,7 @@ class Environment:
         `tmp` fills the clone's /tmp first. Await `restored` next. Raises SandboxError and what `thaw` raises; the
         sandbox is then destroyed.
         """
-        self = cls(sandbox, settings, log, Phase.RESTORE)
+        self = await cls._over(sandbox, settings, log, Phase.RESTORE)
         try:
             try:
                 await self._clone(thaw, tmp, at_once=True)
@@ -160,7 +170,8 @@ class Environment:
         cls, sandbox: Sandbox, settings: FunctionSettings, thaw: Thaw, tmp: FillTmp | None = None
     ) -> Self:
         """As `restore`, before there is a call: the clone that `thaw` makes waits for `begin`."""
-        self = cls(sandbox, settings, LogStream(None, settings.log_group, settings.version), Phase.RESTORE)
+        silent = LogStream(None, settings.log_group, settings.version)
+        self = await cls._over(sandbox, settings, silent, Phase.RESTORE)
         try:
             await self._clone(thaw, tmp, at_once=False)
         except BaseException:

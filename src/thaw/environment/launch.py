@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import os
+import signal
 import socket
 import struct
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from thaw import native
 from thaw.environment import control
+from thaw.environment.scarcity import scarce
 from thaw.errors import SandboxError
 
 _READY_LIMIT_S = 10.0
@@ -48,23 +51,35 @@ async def launch(binary: Path, template: int, group: int | None, users: Sequence
 
     Has to run on the loop's own thread: PID 1 dies with the thread that spawned its launcher. Raises SandboxError.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        ours.setblocking(False)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        launcher = _spawn(binary, theirs.fileno(), template, group, users)
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise scarce("The control socket of a sandbox", error, step="control") from error
+    try:
+        with theirs:
+            ours.setblocking(False)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            launcher = _spawn(binary, theirs.fileno(), template, group, users)
+        return await _launched(ours, launcher)
+    except BaseException:
+        ours.close()
+        raise
+
+
+async def _launched(ours: socket.socket, launcher: int) -> Launched:
     loop = asyncio.get_running_loop()
     try:
         packet = await _first_packet(ours)
         if not _is_ready(packet):
             await _forget(packet, launcher)
             raise failure(packet.message)
-    except BaseException:
-        ours.close()
-        raise
+        try:
+            return Launched(packet.sender, os.pidfd_open(packet.sender), ours, *packet.descriptors)
+        except OSError as error:
+            await _forget(packet, launcher)
+            raise scarce("The handle of a sandbox", error, step="pidfd_open") from error
     finally:
         await loop.run_in_executor(None, os.waitpid, launcher, 0)
-    return Launched(packet.sender, os.pidfd_open(packet.sender), ours, *packet.descriptors)
 
 
 def _spawn(binary: Path, theirs: int, template: int, group: int | None, users: Sequence[str]) -> int:
@@ -75,7 +90,7 @@ def _spawn(binary: Path, theirs: int, template: int, group: int | None, users: S
     try:
         return native.spawn(binary, "sandbox", descriptors, *users)
     except OSError as error:
-        raise SandboxError(f"The sandbox launcher {binary} did not start ({error}).", step="spawn") from error
+        raise scarce(f"The process of a sandbox ({binary})", error, step="spawn") from error
 
 
 async def _first_packet(ours: socket.socket) -> Packet:
@@ -100,15 +115,19 @@ def _is_ready(packet: Packet) -> bool:
 
 
 async def _forget(packet: Packet, launcher: int) -> None:
-    """Close what came, and reap a PID 1 that has said its last word."""
+    """Close what came, and reap a PID 1 that has said its last word, or that nobody can use."""
     for descriptor in packet.descriptors:
         os.close(descriptor)
     if packet.sender not in (0, launcher):
+        if packet.message.kind is control.Kind.READY:
+            os.kill(packet.sender, signal.SIGKILL)
         await asyncio.get_running_loop().run_in_executor(None, os.waitpid, packet.sender, 0)
 
 
 def failure(message: control.Message) -> SandboxError:
-    """What a sandbox's FAILED means."""
+    """What a sandbox's FAILED means. One that is READY sent descriptors for which this process had no room."""
+    if message.kind is control.Kind.READY:
+        return scarce("The descriptors of a sandbox", OSError(errno.EMFILE, os.strerror(errno.EMFILE)), step="launch")
     reason = f": {os.strerror(message.number)}" if message.number else ""
     return SandboxError(f"The sandbox stopped at {message.step or message.kind.name}{reason}.", step=message.step)
 

@@ -18,6 +18,7 @@ from thaw.environment.network import Address, Network
 from thaw.environment.reaper import Reaper
 from thaw.environment.rootless import WARNINGS, is_rootless
 from thaw.environment.sandbox import Sandbox, Surroundings
+from thaw.environment.scarcity import scarce
 from thaw.environment.settings import FORWARDING_SWITCH, WorkerSettings
 from thaw.environment.template import build_template
 from thaw.environment.trial import try_out, without_users
@@ -204,7 +205,7 @@ class SandboxPool:
             await sandbox.listen()
         except OSError as error:
             await sandbox.close()
-            raise SandboxError(f"A sandbox could not be connected ({error}).", step="network") from error
+            raise scarce("The connection of a sandbox", error, step="network") from error
         except BaseException:
             await sandbox.close()
             raise

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from thaw.catalog.configuration import Configuration
 from thaw.environment.execution import Environment, OnAnswer, Phase
 from thaw.environment.invocation import Invocation, InvocationResult
+from thaw.environment.scarcity import scarce
 from thaw.errors import (
     InitFailed,
     InitTimedOut,
@@ -135,6 +136,8 @@ class Invoker:
             return document, None
         except ThawError as error:
             raise service_error(error) from error
+        except OSError as error:
+            raise service_error(scarce("What an environment needs", error)) from error
         finally:
             self._afresh.discard(call.request_id)
 

@@ -285,13 +285,14 @@ class Restoring:
         disk: bytes,
         memory_fd: int | None = None,
     ) -> ResidentSnapshot:
+        page_faults = await self._page_faults.current()
         resident = await Resident.load(
             mounts=self._pool.template,
             places=_template_places(settings),
             plan=plan,
             facts=manifest.facts,
             source=StoredImage(self._snapshots, manifest),
-            page_faults=await self._page_faults.current(),
+            page_faults=page_faults,
             memory_fd=memory_fd,
         )
         if "refined_pieces" not in manifest.facts:

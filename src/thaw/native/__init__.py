@@ -39,8 +39,10 @@ def spawn(
     Raises:
         OSError: the program could not be started.
     """
-    copies = {target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _SAFE) for target, source in descriptors.items()}
+    copies: dict[int, int] = {}
     try:
+        for target, source in descriptors.items():
+            copies[target] = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _SAFE)
         null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
         placed = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in copies.items()]
         return os.posix_spawn(program, [program.name, role, *arguments], {}, file_actions=[*null, *placed])

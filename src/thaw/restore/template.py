@@ -361,11 +361,15 @@ class Template:
     def _heard(self, data: bytes, descriptors: list[int]) -> None:
         kind, _ = _HEADER.unpack_from(data)
         if kind == _CLONED:
-            self._answer((_NUMBER.unpack_from(data, _HEADER.size)[0], descriptors[0]))
+            pid = _NUMBER.unpack_from(data, _HEADER.size)[0]
+            if descriptors:
+                self._answer((pid, descriptors[0]))
+            else:
+                self._lose(pid)
         elif kind in (_LOADED, _FILLED, _SETTLED):
             self._acknowledging.popleft().set_result(None)
         elif kind == _LAZY:
-            self._hand_out(_NUMBER.unpack_from(data, _HEADER.size)[0], descriptors[0])
+            self._hand_out(_NUMBER.unpack_from(data, _HEADER.size)[0], descriptors[0] if descriptors else -1)
         elif kind in (_FAILED, _BROKEN):
             error, ticket, text = _FAILURE.unpack_from(data, _HEADER.size)
             self._failed(kind, ticket, _sentence(text.split(b"\0", 1)[0].decode(errors="replace"), error))
@@ -374,6 +378,16 @@ class Template:
         waiting = self._waiting.popleft()
         if not waiting.done():
             waiting.set_result(cloned)
+
+    def _lose(self, pid: int) -> None:
+        """This process has no room for a clone's pidfd: the clone, its child, ends unseen."""
+        os.kill(pid, signal.SIGKILL)
+        self._loop.run_in_executor(None, os.waitpid, pid, 0)
+        waiting = self._waiting.popleft()
+        if not waiting.done():
+            message = "The clone's handle could not be received (Too many open files): raise the limit of open files."
+            waiting.set_exception(RestoreFailed(message, step="clone"))
+            waiting.exception()  # whoever waits gets it; where nobody does, asyncio need not warn
 
     def _failed(self, kind: int, ticket: int, failure: RestoreFailed) -> None:
         _logger.warning("%s", failure)
