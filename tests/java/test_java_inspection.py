@@ -21,10 +21,10 @@ pytestmark = [
 ]
 
 
-def published(server: Served, name: str, **variables: str) -> str:
+def published(server: Served, name: str, program: str = "Hooks", **variables: str) -> str:
     """`name:version` of a function with hooks."""
     server.create(
-        name, jdk.program("Hooks"), handler="programs.Hooks::handleRequest", Timeout=60, MemorySize=1024,
+        name, jdk.program("Hooks"), handler=f"programs.{program}::handleRequest", Timeout=60, MemorySize=1024,
         SnapStart={"ApplyOn": "PublishedVersions"}, Environment={"Variables": variables},
     )  # fmt: skip
     return f"{name}:{server.publish(name)}"
@@ -55,3 +55,9 @@ def test_a_jvm_that_does_not_want_to_be_asked_is_not_asked(server: Served) -> No
     version = published(server, "silent", JAVA_TOOL_OPTIONS="-XX:+DisableAttachMechanism")
     assert inspected(server, version)["objects"] is None
     assert "Full thread dump" not in server.log("silent")
+
+
+def test_a_class_that_is_not_there_is_told_by_the_client_as_without_snapstart(server: Served) -> None:
+    published(server, "absent", "Nowhere")
+    for version in ("$LATEST", "1"):
+        assert server.call("absent", {}, version).payload["errorMessage"] == "Class not found: programs.Nowhere"

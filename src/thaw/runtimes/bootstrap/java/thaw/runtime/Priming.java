@@ -108,7 +108,12 @@ final class Priming implements Resource {
     private static List<Type> handledTypes() throws ReflectiveOperationException {
         String[] handler = System.getenv("_HANDLER").split("::", 2);
         ClassLoader loader = Thread.currentThread().getContextClassLoader();
-        Class<?> type = Class.forName(handler[0], false, loader);
+        Class<?> type;
+        try {
+            type = Class.forName(handler[0], false, loader);
+        } catch (ClassNotFoundException | LinkageError error) {
+            return List.of(); // what the client says of it, at the first call, is what Lambda says
+        }
         if (RequestHandler.class.isAssignableFrom(type)) {
             for (Type each : type.getGenericInterfaces()) {
                 if (each instanceof ParameterizedType
