@@ -92,7 +92,7 @@ def test_kinds_and_limits_have_the_same_numbers() -> None:
     kinds = {name: int(value) for name, value in re.findall(r"CONTROL_([A-Z]+) = (\d+)", text)}
     assert {kind.name: kind.value for kind in control.Kind}.items() <= kinds.items()
     numbers = {name: int(value) for name, value in re.findall(r"#define ([A-Z_]+)\s+(\d+)", text)}
-    ours = ("CONTROL_FD", "TEMPLATE_FD", "CGROUP_FD", "CONTROL_LIMIT", "DESCRIPTOR_LIMIT")
+    ours = ("CONTROL_FD", "FILE_TREE_FD", "CGROUP_FD", "CONTROL_LIMIT", "DESCRIPTOR_LIMIT")
     assert {name: getattr(control, name) for name in ours} == {name: numbers[name] for name in ours}
 
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from thaw import native
 from thaw.environment import control, mounts
+from thaw.environment.file_tree import build_file_tree
 from thaw.environment.launch import Launched, launch, receive, send
 from thaw.environment.seccomp import function_filter
-from thaw.environment.template import build_template
 from thaw.environment.users import FUNCTION_UID, Identity, Users
 from thaw.restore import Cloned, Template, unpack_folder
 from thaw.snapshot import Capture, FreezeTarget
@@ -33,7 +33,7 @@ _LIMIT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What sandboxes start from: a template of mounts, and user namespaces."""
+    """What sandboxes start from: a file tree, and user namespaces."""
 
     namespace: int
     users: Users
@@ -43,7 +43,7 @@ class Ground:
 def ground() -> Iterator[Ground]:
     users = Users()
     try:
-        namespace = build_template(users)
+        namespace = build_file_tree(users)
         try:
             yield Ground(namespace, users)
         finally:

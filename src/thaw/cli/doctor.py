@@ -130,11 +130,11 @@ def groups() -> Finding:
 
 def namespaces() -> Finding:
     """Namespaces and detached mounts."""
-    from thaw.environment.template import build_template
+    from thaw.environment.file_tree import build_file_tree
     from thaw.errors import SandboxError
 
     try:
-        os.close(build_template())
+        os.close(build_file_tree())
     except SandboxError as error:
         return Finding("namespaces", "missing", str(error))
     return Finding("namespaces", "ok", "Functions get a file tree and namespaces of their own.")
@@ -142,7 +142,7 @@ def namespaces() -> Finding:
 
 def user_namespaces() -> Finding:
     """User namespaces of sandboxes; one is made."""
-    from thaw.environment.template import build_template
+    from thaw.environment.file_tree import build_file_tree
     from thaw.environment.trial import try_out, without_users
     from thaw.environment.users import Users
     from thaw.errors import ConfigurationError, SandboxError
@@ -152,9 +152,9 @@ def user_namespaces() -> Finding:
         try:
             users = Users()
             stack.callback(users.close)
-            template = build_template(users)
-            stack.callback(os.close, template)
-            asyncio.run(try_out(binary(), template, users))
+            file_tree = build_file_tree(users)
+            stack.callback(os.close, file_tree)
+            asyncio.run(try_out(binary(), file_tree, users))
         except SandboxError as error:
             return Finding("user namespaces", "less", without_users(error))
         except ConfigurationError as error:
@@ -180,8 +180,8 @@ WITHOUT_ROOT = (
 
 def user_namespace() -> Finding:
     """Whether an ordinary user's functions can run here; tried out in a process of its own, which then ends."""
+    from thaw.environment.file_tree import build_file_tree
     from thaw.environment.rootless import enter
-    from thaw.environment.template import build_template
     from thaw.errors import ThawError
 
     reader, writer = os.pipe()
@@ -190,7 +190,7 @@ def user_namespace() -> Finding:
         said = ""
         try:
             enter()
-            build_template()
+            build_file_tree()
         except ThawError as error:
             said = str(error)
         os.write(writer, said.encode())

@@ -13,7 +13,7 @@ from enum import IntEnum
 
 from thaw.errors import SandboxError
 
-CONTROL_FD, TEMPLATE_FD, CGROUP_FD = 3, 4, 5
+CONTROL_FD, FILE_TREE_FD, CGROUP_FD = 3, 4, 5
 CONTROL_LIMIT = 65536
 DESCRIPTOR_LIMIT = 32
 

@@ -44,8 +44,8 @@ class Packet:
     sender: int
 
 
-async def launch(binary: Path, template: int, group: int | None, users: Sequence[str] = ()) -> Launched:
-    """Start a sandbox from `template` (a mount namespace), born in the version 2 group `group` where there is one.
+async def launch(binary: Path, file_tree: int, group: int | None, users: Sequence[str] = ()) -> Launched:
+    """Start a sandbox from `file_tree` (a mount namespace), born in the version 2 group `group` where there is one.
 
     `users` makes it one with a user namespace (`Identity.arguments`).
 
@@ -59,7 +59,7 @@ async def launch(binary: Path, template: int, group: int | None, users: Sequence
         with theirs:
             ours.setblocking(False)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            launcher = _spawn(binary, theirs.fileno(), template, group, users)
+            launcher = _spawn(binary, theirs.fileno(), file_tree, group, users)
         return await _launched(ours, launcher)
     except BaseException:
         ours.close()
@@ -82,9 +82,9 @@ async def _launched(ours: socket.socket, launcher: int) -> Launched:
         await loop.run_in_executor(None, os.waitpid, launcher, 0)
 
 
-def _spawn(binary: Path, theirs: int, template: int, group: int | None, users: Sequence[str]) -> int:
+def _spawn(binary: Path, theirs: int, file_tree: int, group: int | None, users: Sequence[str]) -> int:
     """The launcher's process number."""
-    descriptors = {control.CONTROL_FD: theirs, control.TEMPLATE_FD: template}
+    descriptors = {control.CONTROL_FD: theirs, control.FILE_TREE_FD: file_tree}
     if group is not None:
         descriptors[control.CGROUP_FD] = group
     try:

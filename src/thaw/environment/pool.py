@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from thaw import native
 from thaw.environment.cgroup import NO_GROUPS, Group, GroupTree
+from thaw.environment.file_tree import build_file_tree
 from thaw.environment.launch import Launched, launch
 from thaw.environment.network import Address, Network
 from thaw.environment.reaper import Reaper
@@ -20,7 +21,6 @@ from thaw.environment.rootless import WARNINGS, is_rootless
 from thaw.environment.sandbox import Sandbox, Surroundings
 from thaw.environment.scarcity import scarce
 from thaw.environment.settings import FORWARDING_SWITCH, WorkerSettings
-from thaw.environment.template import build_template
 from thaw.environment.trial import try_out, without_users
 from thaw.environment.users import Identity, Users
 from thaw.errors import SandboxError
@@ -46,7 +46,7 @@ class SandboxPool:
         self._wanted, self._full = asyncio.Event(), asyncio.Event()
         self._refilling: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "thaw-sandboxes")
-        self._template = -1
+        self._file_tree = -1
         self._groups: GroupTree | None = None
         self._network: Network | None = None
         self._reaper: Reaper | None = None
@@ -58,9 +58,9 @@ class SandboxPool:
         return len(self._ready)
 
     @property
-    def template(self) -> int:
-        """Descriptor of the mount namespace that sandboxes, and templates of clones, start from a copy of."""
-        return self._template
+    def file_tree(self) -> int:
+        """Descriptor of the mount namespace that sandboxes, and template processes, start from a copy of."""
+        return self._file_tree
 
     @property
     def gateway(self) -> str | None:
@@ -96,18 +96,18 @@ class SandboxPool:
         if not is_rootless():
             try:
                 self._users = await build(Users)
-                self._template = await build(build_template, self._users)
-                await try_out(self._binary, self._template, self._users)
+                self._file_tree = await build(build_file_tree, self._users)
+                await try_out(self._binary, self._file_tree, self._users)
                 return
             except SandboxError as error:
                 self.warnings.append(without_users(error))
                 self._forget_users()
-        self._template = await build(build_template)
+        self._file_tree = await build(build_file_tree)
 
     def _forget_users(self) -> None:
-        if self._template >= 0:
-            os.close(self._template)
-            self._template = -1
+        if self._file_tree >= 0:
+            os.close(self._file_tree)
+            self._file_tree = -1
         if self._users is not None:
             self._users.close()
             self._users = None
@@ -188,10 +188,10 @@ class SandboxPool:
     async def _launch(self, group: Group) -> tuple[Launched, Identity | None]:
         assert self._binary is not None
         if self._users is None:
-            return await launch(self._binary, self._template, group.folder), None
+            return await launch(self._binary, self._file_tree, group.folder), None
         identity = self._users.take()
         try:
-            return await launch(self._binary, self._template, group.folder, identity.arguments), identity
+            return await launch(self._binary, self._file_tree, group.folder, identity.arguments), identity
         except BaseException:
             self._users.give_back(identity)
             raise

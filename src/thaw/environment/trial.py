@@ -21,11 +21,11 @@ def without_users(reason: SandboxError) -> str:
     )
 
 
-async def try_out(binary: Path, template: int, users: Users) -> None:
-    """Make one sandbox from `template` with an identity of `users`, and end it. Raises SandboxError."""
+async def try_out(binary: Path, file_tree: int, users: Users) -> None:
+    """Make one sandbox from `file_tree` with an identity of `users`, and end it. Raises SandboxError."""
     identity = users.take()
     try:
-        launched = await launch(binary, template, None, identity.arguments)
+        launched = await launch(binary, file_tree, None, identity.arguments)
         await asyncio.get_running_loop().run_in_executor(None, _end, launched)
     finally:
         users.give_back(identity)

@@ -75,7 +75,7 @@ class Users:
         self.namespace = -1
         """Descriptor of a user namespace in which 0 is `root`, for mounts."""
         self.process_files = -1
-        """A detached /proc of no process, for the template of sandboxes."""
+        """A detached /proc of no process, for the file tree of sandboxes."""
         try:
             with ThreadPoolExecutor(1, "thaw-users") as thread:
                 thread.submit(self._make).result()

@@ -231,7 +231,7 @@ class Restoring:
             return None
         try:
             resident = await Resident.rehearse(
-                mounts=self._pool.template,
+                mounts=self._pool.file_tree,
                 places=_template_places(settings),
                 plan=plan,
                 facts=facts,
@@ -287,7 +287,7 @@ class Restoring:
     ) -> ResidentSnapshot:
         page_faults = await self._page_faults.current()
         resident = await Resident.load(
-            mounts=self._pool.template,
+            mounts=self._pool.file_tree,
             places=_template_places(settings),
             plan=plan,
             facts=manifest.facts,

@@ -7,7 +7,7 @@
 #include "syscall.h"
 
 #define CONTROL_FD 3
-#define TEMPLATE_FD 4        /* the mount namespace that every sandbox starts from a copy of */
+#define FILE_TREE_FD 4       /* the mount namespace that every sandbox starts from a copy of */
 #define CGROUP_FD 5          /* a cgroup v2 directory to be born in; may be closed: then the parent's */
 #define TIME_FD 5            /* of a template: the time namespace that it lives in; may be closed: then the parent's */
 #define CONTROL_LIMIT 65536  /* largest packet, bytes */

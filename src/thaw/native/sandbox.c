@@ -482,7 +482,7 @@ __attribute__((noreturn)) void sandbox(const char *const *users)
 	}
 	if (users)
 		prepare_users(&mapping, users[USERS_CREATOR]);
-	must(SYS2(SYS_SETNS, TEMPLATE_FD, CLONE_NEWNS), "setns to the template of mounts");
+	must(SYS2(SYS_SETNS, FILE_TREE_FD, CLONE_NEWNS), "setns to the file tree");
 	pid = must(SYS2(SYS_CLONE3, &clone, sizeof clone), "clone3 of the namespaces");
 	if (pid && users)
 		map_users(&mapping, pid, users[USERS_MAP]);

@@ -562,7 +562,7 @@ __attribute__((noreturn)) void template(const u64 *auxiliary)
 	SYS0(SYS_SETSID);
 	if (!failed(SYS2(SYS_FCNTL, TIME_FD, F_GETFD)))
 		must(SYS2(SYS_SETNS, TIME_FD, CLONE_NEWTIME), "setns to the time namespace");
-	must(SYS2(SYS_SETNS, TEMPLATE_FD, CLONE_NEWNS), "setns to the template of mounts");
+	must(SYS2(SYS_SETNS, FILE_TREE_FD, CLONE_NEWNS), "setns to the file tree");
 	must(SYS1(SYS_UNSHARE, CLONE_NEWNS), "unshare of mounts");
 	SYS2(SYS_PRCTL, PR_SET_NAME, "thaw-template");
 	leave_file(auxiliary);

@@ -1,4 +1,4 @@
-"""The template mount namespace: the file tree that every sandbox starts from a copy of.
+"""The file tree that every sandbox starts from a copy of: a mount namespace.
 
 It is built once per server, in a thread that then ends; only a descriptor of the namespace keeps it alive.
 Nothing of it is visible on the host, and the kernel removes it with the server's last descriptor.
@@ -30,18 +30,18 @@ _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "u
 _DEVICE_LINKS = {"fd": "/proc/self/fd", "shm": "/tmp", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
 
-def build_template(users: Users | None = None) -> int:
-    """Build the template; returns a descriptor of its mount namespace. `users` is for sandboxes with a user namespace,
-    and builds one template only.
+def build_file_tree(users: Users | None = None) -> int:
+    """Build the file tree; returns a descriptor of its mount namespace. `users` is for sandboxes with a user namespace,
+    and builds one file tree only.
 
     Raises SandboxError naming the step where the kernel refuses.
     """
-    with ThreadPoolExecutor(1, "thaw-template") as thread:
+    with ThreadPoolExecutor(1, "thaw-file-tree") as thread:
         try:
             return thread.submit(_build, users).result()
         except OSError as error:
             message = f"The sandbox's file tree could not be built ({error}); Thaw needs root and Linux 5.15 or later."
-            raise SandboxError(message, step="template") from error
+            raise SandboxError(message, step="file tree") from error
 
 
 def _build(users: Users | None) -> int:
