@@ -102,6 +102,7 @@ async def test_without_user_namespaces_functions_run_and_the_server_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users, "FIRST_NUMBER", IMPOSSIBLE)
+    monkeypatch.setattr(users, "BLOCK", 0)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(SandboxError) as refusal:
         Users()
@@ -120,6 +121,7 @@ def test_doctor_tries_user_namespaces_out(monkeypatch: pytest.MonkeyPatch) -> No
         "Each environment is a user of its own, and nothing in it is root here.",
     )
     monkeypatch.setattr(users, "FIRST_NUMBER", IMPOSSIBLE)
+    monkeypatch.setattr(users, "BLOCK", 0)
     with pytest.raises(SandboxError) as refusal:
         Users()
     found = doctor.user_namespaces()
