@@ -45,7 +45,8 @@ def handler(event, context):
         ready.wait(0.01)
     return {"event": event, "version": "python%d.%d" % sys.version_info[:2], "made": made, "order": order,
             "kept": database.execute("select word from t").fetchone()[0], "drawn": random.random(),
-            "secret": ssl.RAND_bytes(8).hex(), "calls": order.append("call") or order.count("call")}
+            "secret": ssl.RAND_bytes(8).hex(), "own": os.getpid() == int(os.readlink("/proc/self")),
+            "calls": order.append("call") or order.count("call")}
 """
 
 
@@ -80,5 +81,6 @@ def test_a_function_is_frozen_and_thawed(server: Served, here: tuple[str, ...], 
     assert {answer["kept"] for answer in answers} == {"kept"}
     assert len({answer["made"] for answer in answers}) == 1
     assert {answer["calls"] for answer in answers} == {1}
+    assert {answer["own"] for answer in answers} == {True}  # its process number
     assert all(answer["order"][:3] == ["init", "before", "after"] for answer in answers)
     assert len({answer["drawn"] for answer in answers}) == len({answer["secret"] for answer in answers}) == 3

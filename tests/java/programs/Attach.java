@@ -12,7 +12,8 @@ public class Attach implements RequestHandler<String, String> {
         for (int index = 0; index < 50_000; index++) {
             sum += hot(index);
         }
-        System.out.println("warmed up " + sum);
+        // The JDK notes the process's number when it is asked for the first time.
+        System.out.println("warmed up " + sum + " in process " + ProcessHandle.current().pid());
     }
 
     static long hot(long value) {

@@ -8,7 +8,7 @@ import java.util.List;
 
 /**
  * What runs first in a Java function's process: the AWS runtime interface client, with {@link Priming} before the
- * snapshot and {@link Reseeding} after restore.
+ * snapshot, {@link Reseeding} and {@link ProcessNumber} after restore.
  */
 public final class Start {
     // The client's context holds its resources weakly, so somebody else has to hold these.
@@ -18,8 +18,13 @@ public final class Start {
 
     public static void main(String[] arguments) throws Throwable {
         if ("snap-start".equals(System.getenv("AWS_LAMBDA_INITIALIZATION_TYPE"))) {
-            register("THAW_RESEED", new Reseeding());
-            register("THAW_PRIME", new Priming());
+            if (!"0".equals(System.getenv("THAW_RESEED"))) {
+                register(new Reseeding());
+            }
+            register(new ProcessNumber());
+            if (!"0".equals(System.getenv("THAW_PRIME"))) {
+                register(new Priming());
+            }
         }
         AWSLambda.main(arguments);
     }
@@ -28,10 +33,8 @@ public final class Start {
      * Registered before all of the function's: called last before the snapshot, and first after restore, so that the
      * function's own hooks find the client primed and draw fresh numbers.
      */
-    private static void register(String variable, Resource resource) {
-        if (!"0".equals(System.getenv(variable))) {
-            RESOURCES.add(resource);
-            Core.getGlobalContext().register(resource);
-        }
+    private static void register(Resource resource) {
+        RESOURCES.add(resource);
+        Core.getGlobalContext().register(resource);
     }
 }
