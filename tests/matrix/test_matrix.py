@@ -33,6 +33,7 @@ FOUND: dict[str, Any] = {
     "shared_anonymous": ["frozen", "deep", True, "child"],
     "memory_file": ["56789", True, 10_000, 14, "/memfd:sealed (deleted)", ["EPERM", "EPERM"], "final"],
     "wipe_on_fork": ["000000000000", "new", "000000"],
+    "guard_pages": [["low", "top", True]] * 2,
     "not_forked": ["kept", "SIGSEGV"],
     "big_heap": [67_108_864, True],
     # Files
@@ -69,6 +70,7 @@ FOUND: dict[str, Any] = {
         ["farewell", "", "EPIPE"],
     ],
     "unix_datagram": [[[True] * 3] * 2, "", "back", ["early", "late", "stranger"], "/tmp/inbox", True],
+    "unix_packets": ["one", "two and more", "back", "hello"],
     "unix_listener": [["hello", "hello"], ["/tmp/listener", "b'\\x00abstract'"], "0o700", True],
     "tcp_listener": [["hello", "hello"], [True, True], [[True, True]] * 2],
     "tcp_connected": [[True] * 4, [["ECONNRESET", "EPIPE"]] * 4, "fresh"],
@@ -170,6 +172,14 @@ REFUSED = {
         "Descriptor 40 is a Unix socket with descriptors on the way (socket:[N]), which cannot be frozen: "
         f"receive them {HOOK}."
     ),
+    "refused_unaccepted": (
+        "Descriptor 40 is a Unix listener with connections that nobody has accepted (socket:[N]), which cannot be "
+        f"frozen: accept them {HOOK}."
+    ),
+    "refused_asynchronous_io": (
+        "The function has a context for asynchronous I/O (io_setup) at 0xN (/[aio] (deleted)), which cannot be frozen: "
+        f"end it (io_destroy) {HOOK}."
+    ),
     "refused_closed_in_epoll": (
         "The epoll set of descriptor 40 watches descriptor 41, which is closed while a copy of it is open, "
         "so it cannot be frozen: remove a descriptor from the set before closing it."
@@ -199,6 +209,7 @@ async def test_what_has_no_way_back_is_refused_with_a_sentence(program: str, tmp
     with pytest.raises(NotFreezable) as refusal:
         await harness.round_trip(program, tmp_path)
     sentence = re.sub(r"socket:\[\d+\]", "socket:[N]", str(refusal.value))
+    sentence = re.sub(r"\(io_setup\) at 0x[0-9a-f]+", "(io_setup) at 0xN", sentence)
     assert re.sub(r"(process|group) \d+", r"\1 N", sentence) == REFUSED[program]
 
 

@@ -13,7 +13,7 @@ from thaw.snapshot.image import Extent, ImageWriter
 from thaw.snapshot.inheritance import Inheritance
 from thaw.snapshot.layout import worthwhile
 from thaw.snapshot.plan import ADDRESS_END, RESERVED, Kept, PlanWriter, Program
-from thaw.snapshot.process import PAGE, Mapping, Status, present_pages
+from thaw.snapshot.process import PAGE, Mapping, Status, guard_pages, present_pages
 from thaw.snapshot.program import (
     OPTIONAL,
     RESULT_IS_ARG0,
@@ -27,6 +27,7 @@ from thaw.snapshot.ptrace import StoppedProcess
 from thaw.snapshot.shared_files import NamelessFiles
 
 _PROT_WRITE: Final = 2
+_MADV_GUARD_INSTALL: Final = 102
 _MAP_SHARED, _MAP_PRIVATE, _MAP_DROPPABLE = 1, 2, 8
 _MAP_FIXED, _MAP_ANONYMOUS, _MAP_GROWSDOWN, _MAP_NORESERVE = 0x10, 0x20, 0x100, 0x4000
 # VmFlags (Documentation/filesystems/proc.rst) and the madvise(2) value that sets each
@@ -132,6 +133,8 @@ class MemoryPlanner:
         after = self.settle if program is self.build else program
         if writable and not mapping.protection & _PROT_WRITE:
             after.call("mprotect", mapping.start, mapping.size, mapping.protection)
+        for first, count in guard_pages(self.process.pid, mapping):
+            after.call("madvise", mapping.start + first * PAGE, count * PAGE, _MADV_GUARD_INSTALL, flags=OPTIONAL)
         if "sl" in mapping.flags:
             after.call("mseal", mapping.start, mapping.size, 0, flags=OPTIONAL)
         if "lo" in mapping.flags:
@@ -277,6 +280,11 @@ def _refuse_impossible(mapping: Mapping) -> None:
         raise NotFreezable(
             f"The function has a System V shared memory segment attached {where}, which cannot be frozen: "
             "detach it in a before-snapshot hook, or use mmap."
+        )
+    if mapping.path.startswith("/[aio]"):
+        raise NotFreezable(
+            f"The function has a context for asynchronous I/O (io_setup) {where}, which cannot be frozen: "
+            "end it (io_destroy) in a before-snapshot hook."
         )
     if (mapping.start < RESERVED.stop and mapping.end > RESERVED.start) or mapping.end > ADDRESS_END:
         raise NotFreezable(

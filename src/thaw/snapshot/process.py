@@ -10,6 +10,7 @@ from typing import Final
 
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (....) ([0-9a-f]+) (\S+) (\d+) *(.*)")
 PAGE: Final = 4096
+_GUARDED = re.compile(b"[%s]+" % re.escape(bytes(top for top in range(256) if top & 0x04)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def read_mappings(pid: int) -> list[Mapping]:
 
 
 def present_pages(pid: int, mapping: Mapping, *, own: bool) -> Iterator[tuple[int, int]]:
-    """Runs (first page, count) of pages that hold something.
+    """Runs (first page, count) of pages that hold something; one that guards others (bit 58) looks swapped out.
 
     With `own`, only those that belong to the process and no longer to the file (bit 61 of /proc/PID/pagemap is
     clear: Documentation/admin-guide/mm/pagemap.rst). What is known to be empty is not walked: ZGC of Java 11 reserves
@@ -103,7 +104,7 @@ def present_pages(pid: int, mapping: Mapping, *, own: bool) -> Iterator[tuple[in
                     start = None
                 continue
             for index, top in enumerate(entries[7::8]):
-                held = bool(top & 0xC0) and not (own and top & 0x20)
+                held = bool(top & 0xC0) and not top & 0x04 and not (own and top & 0x20)
                 if held and start is None:
                     start = base + index
                 elif not held and start is not None:
@@ -111,6 +112,20 @@ def present_pages(pid: int, mapping: Mapping, *, own: bool) -> Iterator[tuple[in
                     start = None
     if start is not None:
         yield start, count - start
+
+
+def guard_pages(pid: int, mapping: Mapping) -> Iterator[tuple[int, int]]:
+    """Runs (first page, count) of pages that may not be touched: MADV_GUARD_INSTALL, as the C library has it below a
+    thread's stack (bit 58 of /proc/PID/pagemap). Of a mapping without any page they are not looked for."""
+    if mapping.empty:
+        return
+    batch = 1 << 15
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
+        for base in range(0, mapping.size // PAGE, batch):
+            size = min(batch, mapping.size // PAGE - base)
+            entries = os.pread(file.fileno(), size * 8, (mapping.start // PAGE + base) * 8)
+            for run in _GUARDED.finditer(entries[7::8]):
+                yield base + run.start(), run.end() - run.start()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,13 +30,15 @@ _MESSAGE_LIMIT: Final = 1 << 20
 class UnixState:
     """What the kernel says of one Unix socket.
 
-    `peer` is an inode, 0 for none; `backlog` a listener's; `shut` has bit 0 for receiving and bit 1 for sending.
+    `peer` is an inode, 0 for none; `waiting` are a listener's connections that nobody has accepted yet, of at most
+    `backlog`; `shut` has bit 0 for receiving and bit 1 for sending.
     """
 
     state: int = 0
     peer: int = 0
     backlog: int = 0
     shut: int = 0
+    waiting: int = 0
 
 
 def _diag_socket() -> socket.socket:
@@ -56,8 +58,8 @@ def _parse(message: bytes) -> tuple[int, UnixState]:
     _, _, state, _, inode = struct.unpack_from("=BBBBI", message)
     attributes = _attributes(message[16:])
     (peer,) = struct.unpack("=I", attributes.get(_DIAG_PEER, bytes(4)))
-    _, backlog = struct.unpack("=II", attributes.get(_DIAG_RQLEN, bytes(8)))
-    return inode, UnixState(state, peer, backlog, attributes.get(_DIAG_SHUTDOWN, b"\0")[0])
+    waiting, backlog = struct.unpack("=II", attributes.get(_DIAG_RQLEN, bytes(8)))
+    return inode, UnixState(state, peer, backlog, attributes.get(_DIAG_SHUTDOWN, b"\0")[0], waiting)
 
 
 def read_unix_states(pid: int) -> dict[int, UnixState]:
@@ -173,6 +175,10 @@ def _absolute(file: OpenFile, path: bytes) -> bytes:
 
 
 def _plan_listener(context: Context, view: socket.socket, file: OpenFile, state: UnixState) -> int:
+    if state.waiting:
+        raise refusal(
+            file, "a Unix listener with connections that nobody has accepted", "accept them in a before-snapshot hook"
+        )
     held = context.hold("socket", view.family, view.type, 0, label=f"socket for {file.link}")
     plan_options(context, view, held)
     _plan_bind(context, held, file)
