@@ -133,3 +133,32 @@ def test_it_can_be_switched_off_and_leaves_nothing(tmp_path: Path) -> None:
             assert reply.payload["born"] >= asked - 0.02, "the process was forked for the call"
             time.sleep(0.2)
             assert waiting_clone(running) is None
+
+
+def test_what_calls_write_is_copied_before_the_next_one(server: Served) -> None:
+    """Once the first calls are over, a waiting clone has the pages that its call will write."""
+    source = """
+data = bytearray(b"x" * (8 << 20))
+
+def handler(event, context):
+    for place in range(0, len(data), 4096):
+        data[place] = 1
+"""
+    server.create("writes", source, SnapStart={"ApplyOn": "PublishedVersions"})
+    version = server.publish("writes")
+    until_true(lambda: waiting_clone(server) is not None, "a clone waits for its call")
+    before = private_mib(waiting_clone(server))
+    assert before < 8, "nobody knows yet what calls write"
+
+    def learnt() -> bool:
+        server.call("writes", None, version)
+        until_true(lambda: waiting_clone(server) is not None, "a clone waits for its call")
+        return private_mib(waiting_clone(server)) > 8
+
+    until_true(learnt, "calls have shown what they write")
+
+
+def private_mib(pid: int | None) -> float:
+    """What a process has for itself, MiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) / 1024

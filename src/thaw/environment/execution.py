@@ -66,6 +66,9 @@ class Environment:
         self.settings = settings
         self.phase = phase
         self.log = log
+        self.on_first_answer: Callable[[], None] | None = None
+        """Called when the first invocation is over and the function lives on."""
+        self.invocations = 0
         self.never_ran: Callable[[], RestoreFailed | None] = lambda: None
         """Why a clone that has ended never became the function; None where it did."""
         self.runtime_connection_port = 0
@@ -183,6 +186,11 @@ class Environment:
     def waiting(self) -> bool:
         """Whether it was forked ahead, and can `begin`."""
         return self.phase is Phase.RESTORE and self._exit is None and self._sandbox.alive
+
+    @property
+    def ended_waiting(self) -> bool:
+        """Whether its clone ended before it took one step as the function, although it seemed to wait for its call."""
+        return self._sandbox.clone_ended_waiting
 
     def begin(self, log: LogStream) -> None:
         """The call has come: the clone goes on, and `log` is its log. Await `restored` next.
@@ -373,6 +381,7 @@ class Environment:
 
     def _begin(self, invocation: Invocation) -> None:
         """Thaw, and hand the invocation to the runtime."""
+        self.invocations += 1
         self._wake()
         self.log.begin_invocation()
         self._pipe.begin()
@@ -446,6 +455,9 @@ class Environment:
             return
         self.phase = Phase.IDLE
         self._freezing = self._loop.call_later(_FREEZE_DELAY_S, self.freeze)
+        if self.on_first_answer is not None:
+            self.on_first_answer()
+            self.on_first_answer = None
 
     # -- between invocations --
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from thaw.environment import control
@@ -26,6 +27,7 @@ from thaw.errors import SandboxError
 
 _logger = logging.getLogger(__name__)
 _GONE_LIMIT_S = 10.0
+_TEMPLATE_NAME = "thaw-template\n"  # native/template.c
 # How native/sandbox.c begins the step of a program that did not start; its EXITED follows.
 EXECUTING = "execve "
 T = TypeVar("T")
@@ -75,6 +77,8 @@ class Sandbox:
         self._attached: asyncio.Future[None] | None = None
         self._started: asyncio.Future[int] | None = None
         self._clone_pidfd = -1
+        self.clone_ended_waiting = False
+        """Whether a clone has ended before its first step as the function, which begins with the function's name."""
         self._clone_gone = self._resolved()
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._closing: asyncio.Task[None] | None = None
@@ -300,11 +304,13 @@ class Sandbox:
 
     def _clone_ended(self) -> None:
         self._loop.remove_reader(self._clone_pidfd)
-        result = os.waitid(os.P_PIDFD, self._clone_pidfd, os.WEXITED)
+        result = os.waitid(os.P_PIDFD, self._clone_pidfd, os.WEXITED | os.WNOWAIT)
+        assert result is not None
+        self.clone_ended_waiting = Path(f"/proc/{result.si_pid}/comm").read_text() == _TEMPLATE_NAME
+        os.waitid(os.P_PIDFD, self._clone_pidfd, os.WEXITED)
         os.close(self._clone_pidfd)
         self._clone_pidfd = -1
         self._clone_gone.set_result(None)
-        assert result is not None
         exited = result.si_code == os.CLD_EXITED
         self._function_ended(result.si_status << 8 if exited else result.si_status & 0x7F)
 

@@ -75,6 +75,12 @@ class Begun:
         """Whether it can still begin."""
         return self.environment.waiting
 
+    def failure(self) -> RestoreFailed | None:
+        """Why it ended before it was the function; None where it was. To be asked once it has ended."""
+        if self.environment.ended_waiting:
+            return RestoreFailed("The clone ended while it waited for its call.", step="wait")
+        return self.thawing.failure()
+
     async def close(self) -> None:
         """Ends it."""
         await self.environment.close()
@@ -165,8 +171,16 @@ class Restoring:
             raise RestoreRefused(f"The runtime {settings.runtime.name} of this machine changed since it was taken.")
         settings = _as_frozen(resident, settings)
         begun = await self._begin(resident, settings, log)
-        begun.environment.never_ran = begun.thawing.failure
-        environment = await self._restored(begun, request_id)
+        try:
+            environment = await self._restored(begun, request_id)
+        except RestoreHookFailed:
+            if not begun.environment.ended_waiting:
+                raise
+            begun = await self._fork(resident, settings, log, _Thawing(resident.resident))
+            environment = await self._restored(begun, request_id)
+        environment.never_ran = begun.failure
+        if not settings.is_tree:
+            environment.on_first_answer = lambda: begun.thawing.answered(lambda: environment.invocations == 1)
         self._fork_ahead(resident, settings)
         return environment
 
@@ -295,19 +309,11 @@ class Restoring:
             page_faults=page_faults,
             memory_fd=memory_fd,
         )
-        if "refined_pieces" not in manifest.facts:
-            resident.on_refined = lambda pieces: self._in_background(self._refine(configuration, manifest, pieces))
+        learnt = Learnt(self._snapshots, configuration, manifest)
+        resident.on_learnt = lambda facts: self._in_background(learnt.note(facts))
         snapshot = ResidentSnapshot(resident, disk)
         resident.on_complete = lambda: self._fork_ahead(snapshot, _as_frozen(snapshot, settings))
         return snapshot
-
-    async def _refine(self, configuration: Configuration, manifest: Manifest, pieces: list[int]) -> None:
-        """Notes which further pieces the first calls touched: the next load fetches them first."""
-        facts = {**manifest.facts, "refined_pieces": pieces}
-        try:
-            await self._snapshots.save_facts(manifest, facts, configuration.kms_key_arn)
-        except ThawError as error:
-            logger.warning("What calls of %s touch could not be noted: %s", manifest.snapshot_key, error)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -385,6 +391,27 @@ async def _without_defects(
         raise RestoreFailed(message, step="load") from error
 
 
+class Learnt:
+    """What calls of a resident snapshot showed: its next load, here or elsewhere, begins with that."""
+
+    def __init__(self, snapshots: SnapshotReading, configuration: Configuration, manifest: Manifest) -> None:
+        self._snapshots = snapshots
+        self._configuration = configuration
+        self._manifest = manifest
+        self._facts = dict(manifest.facts)
+        self._saving = asyncio.Lock()
+
+    async def note(self, facts: Mapping[str, Any]) -> None:
+        """Saves further facts with the manifest; what cannot be saved is learnt again."""
+        self._facts.update(facts)
+        async with self._saving:
+            try:
+                await self._snapshots.save_facts(self._manifest, self._facts, self._configuration.kms_key_arn)
+            except ThawError as error:
+                key = self._manifest.snapshot_key
+                logger.warning("What calls of %s touch and write could not be noted: %s", key, error)
+
+
 class _Thawing:
     """Asks for one clone, and afterwards whether it ever became the function, and what it touched."""
 
@@ -394,14 +421,21 @@ class _Thawing:
         self._ahead = ahead
         self._cloned: Cloned | None = None
         self._number = 0
+        self._late_pages = True
 
     async def __call__(self, request: CloneRequest) -> Cloned:
+        self._late_pages = not self._resident.is_final
         self._cloned, self._number = await self._resident.clone(request, record=self._record, ahead=self._ahead)
         return self._cloned
 
     def failure(self) -> RestoreFailed | None:
         """Why the engine, not the function, ended the clone; None where it was the function."""
         return self._cloned.failure() if self._cloned is not None else None
+
+    def answered(self, unchanged: Callable[[], bool]) -> None:
+        """The clone's first call is over. Pages that came late are its own, whether it wrote them or not."""
+        if self._cloned is not None and not self._late_pages:
+            self._resident.answered(self._cloned, unchanged)
 
     async def observed(self) -> Observed:
         """Which pages the clone touched and wrote."""

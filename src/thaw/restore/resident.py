@@ -24,7 +24,7 @@ from thaw.restore.page_fault_messages import BLOCK
 from thaw.restore.page_faults import PageFaults
 from thaw.restore.placing import Placing
 from thaw.restore.template import Cloned, Request, Template
-from thaw.restore.written_pages import as_ranges, written_pages
+from thaw.restore.written_pages import ExpectedWrites, as_ranges, pages_of, private_ranges, written_ranges
 
 _logger = logging.getLogger(__name__)
 _EXTENT = struct.Struct("=QQQ")
@@ -73,8 +73,9 @@ class Resident:
 
     def __init__(self, template: Template, arrival: Arrival, page_faults: PageFaults | None) -> None:
         self.template = template
-        self.on_refined: Callable[[list[int]], None] | None = None
-        """Called once with the pieces that the first calls touched although no rehearsal had."""
+        self.on_learnt: Callable[[dict[str, Any]], None] = lambda facts: None
+        """Called with facts for the manifest that the first calls showed: `refined_pieces`, which they touched although
+        no rehearsal had, and `written` with `written_by_calls`, the memory that they write; each at most once."""
         self.on_complete: Callable[[], None] = lambda: None
         """Called once when the rest of the image is in the template, where it was not from the beginning."""
         self._arrival = arrival
@@ -88,6 +89,7 @@ class Resident:
         self._filled: set[int] = set()
         """Addresses of the parts that were filled because calls touched them."""
         self._learning = 0
+        self._writes = ExpectedWrites(template.facts.get("written", ()))
         self._eager = 0
         self._live = 0
         self._tasks: set[asyncio.Future[None]] = set()
@@ -201,7 +203,7 @@ class Resident:
         await self.template.settle()
         self._eager = eager
         self._learning = _LEARNING if self.template.size > _SMALL else 0
-        self.template.expect_writes([(address, size) for address, size in self.template.facts.get("written", ())])
+        self.template.expect_writes(self._writes.ranges)
         if sum(size for _, size, _ in extents) <= eager:
             self._complete = True
             return
@@ -317,13 +319,31 @@ class Resident:
         """What a recorded clone touched and wrote so far. Raises RestoreFailed where it has ended."""
         assert self._page_faults is not None
         noted = await self._page_faults.touched(number) if number else []
-        fixed = [extent for extent in self._extents if not _in_ranges(extent[0], self._lazy)]
+        fixed = [(address, size) for address, size, _ in self._extents if not _in_ranges(address, self._lazy)]
         try:
-            written = await asyncio.to_thread(written_pages, cloned.pid, fixed)
+            written = set(pages_of(await asyncio.to_thread(written_ranges, cloned.pid, fixed)))
         except (FileNotFoundError, ProcessLookupError) as error:
             raise RestoreFailed("The clone of the rehearsal ended by itself.", step="rehearsal") from error
         written.update(page - 1 for page in noted if page & 1)
         return Observed([page & ~1 for page in noted], as_ranges(written))
+
+    def answered(self, cloned: Cloned, unchanged: Callable[[], bool]) -> None:
+        """A clone's first call is over: what it wrote is copied for later clones before their call begins.
+
+        `unchanged` says whether it has done nothing since.
+        """
+        if not (self._writes.complete or self._closed or self.template.facts.get("written_by_calls")):
+            self._in_background(self._learn_writes(cloned.pid, unchanged))
+
+    async def _learn_writes(self, pid: int, unchanged: Callable[[], bool]) -> None:
+        try:
+            written = await asyncio.to_thread(lambda: written_ranges(pid, private_ranges(pid)))
+        except OSError:
+            return  # it ended with its call
+        if unchanged() and self.template.alive and self._writes.observe(written) and self._writes.complete:
+            # Not earlier: what was copied for a clone cannot be told from what it wrote itself.
+            self.template.expect_writes(self._writes.ranges)
+            self.on_learnt({"written": self._writes.ranges, "written_by_calls": True})
 
     def _look_later(self, number: int) -> None:
         """See what a call touched, when it is likely to be over: a warm environment may live on for long."""
@@ -348,8 +368,8 @@ class Resident:
             return
         self._touched.update(addresses)
         self._learning -= 1
-        if self._learning == 0 and self.on_refined is not None and self._touched:
-            self.on_refined(self._pieces_of(self._touched))
+        if self._learning == 0 and self._touched and "refined_pieces" not in self.template.facts:
+            self.on_learnt({"refined_pieces": self._pieces_of(self._touched)})
 
     def _portions(self, addresses: Iterable[int]) -> Iterator[tuple[int, int]]:
         """Offset and size in the image of what was given with the pages at these addresses, each part once."""
