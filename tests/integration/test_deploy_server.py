@@ -100,6 +100,6 @@ def test_a_runtime_that_this_machine_does_not_have(project: Project) -> None:
     assert (failed.returncode, failed.stderr) == (
         1,
         "thaw: The stack hello was not deployed: Hello (function hello-Hello) failed: hello-Hello:$LATEST failed: The "
-        "runtime python3.6 cannot be served, because Thaw has no client for it: use python3.9 or later. Everything "
-        "that had been changed was put back.\n",
+        "runtime python3.6 cannot be served, because Thaw has no client for it: use python3.9 or later, java11 or "
+        "later, nodejs18.x or later, or provided.al2023. Everything that had been changed was put back.\n",
     )

@@ -130,8 +130,16 @@ def test_digest_changes_when_a_part_of_the_interpreter_is_replaced(tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("ruby3.3", "Thaw has no client for it: use python3.9 or later."),
-        ("python3.8", "Thaw has no client for it: use python3.9 or later."),
+        (
+            "ruby3.3",
+            "Thaw has no client for it: use python3.9 or later, java11 or later, nodejs18.x or later, or "
+            "provided.al2023.",
+        ),
+        (
+            "python3.8",
+            "Thaw has no client for it: use python3.9 or later, java11 or later, nodejs18.x or later, or "
+            "provided.al2023.",
+        ),
         ("python3.99", "(it has: none): install one, or use a runtime that is here."),
     ],
 )

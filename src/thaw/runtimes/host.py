@@ -84,5 +84,6 @@ class Runtimes:
             if language.serves(name):
                 return language
         raise RuntimeNotFound(
-            f"The runtime {name} cannot be served, because Thaw has no client for it: use python3.9 or later."
+            f"The runtime {name} cannot be served, because Thaw has no client for it: use python3.9 or later, java11 "
+            "or later, nodejs18.x or later, or provided.al2023."
         )
