@@ -113,11 +113,12 @@ class Parts:
     async def clone(self, *_: Any) -> Any:
         return self.clone_of()
 
-    async def call(self, **changes: Any) -> Any:
+    async def call(self, *, wants_log: bool = False, **changes: Any) -> Any:
         configuration = replace(CONFIGURATION, **changes)
         call = Call(
-            configuration=configuration, executed_version="1", invoked_arn="arn:f:live", payload=b"{}", request_id="r"
-        )
+            configuration=configuration, executed_version="1", invoked_arn="arn:f:live", payload=b"{}", request_id="r",
+            wants_log=wants_log,
+        )  # fmt: skip
         return await self.invoker.invoke(call)
 
     def total(self, metric: str) -> float | None:
@@ -244,3 +245,17 @@ async def test_a_call_that_is_given_up_ends_with_its_extensions(parts: Parts) ->
     with pytest.raises(asyncio.CancelledError):
         await calling
     assert parts.invoker.concurrency.running == 0
+
+
+async def test_who_wants_the_log_waits_for_its_end(parts: Parts) -> None:
+    """`Slow` would have to be given a place for an early answer."""
+
+    class Patient(Slow):
+        async def invoke(
+            self, invocation: Invocation, stream: ResponseStream | None = None, on_answer: OnAnswer | None = None
+        ) -> InvocationResult:
+            assert on_answer is None
+            return await Stand.invoke(self, invocation)
+
+    parts.clone_of = Patient
+    assert (await parts.call(wants_log=True)).payload == b"1"

@@ -159,6 +159,7 @@ class Invocation:
             request_id=request.request_id,
             client_context=client_context,
             trace_id=trace_of(request),
+            wants_log=request.headers.get("x-amz-log-type") == "Tail",
         )
 
     def _asked(self, arguments: Any) -> tuple[Identifier, bytes, str | None]:

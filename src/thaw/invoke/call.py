@@ -16,7 +16,8 @@ class Call:
     the header X-Amz-Executed-Version shows it, `invoked_arn` the ARN as the caller qualified it (the handler's
     context.invoked_function_arn). `payload` is a JSON document, at most 6 MiB. `client_context` is the base64 of the
     header X-Amz-Client-Context. `trace_id` is the value of X-Amzn-Trace-Id. A response that the function streams goes
-    to `stream`, where there is one; it ends before the call does.
+    to `stream`, where there is one; it ends before the call does. `wants_log` waits for the end of the log, which is
+    written when the function's extensions are done, too.
     """
 
     configuration: Configuration
@@ -27,6 +28,7 @@ class Call:
     client_context: str | None = None
     trace_id: str | None = None
     stream: ResponseStream | None = None
+    wants_log: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,7 +154,7 @@ class Invoker:
     async def _answer(
         self, fleet: Fleet[Environment], environment: Environment, call: Call
     ) -> tuple[Answer, asyncio.Task[Answer] | None]:
-        if not environment.has_extensions:
+        if call.wants_log or not environment.has_extensions:
             return await self._serve(fleet, environment, call), None
         early: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
