@@ -103,7 +103,8 @@ async def restored(shop: Workshop, engine: Engine, tmp: FillTmp | None = None) -
 
 def fill(folder: int, owners: Mapping[int, int]) -> None:
     file = os.open("kept", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=folder)
-    os.fchown(file, owners[FUNCTION_UID], owners[FUNCTION_UID])
+    owner = owners.get(FUNCTION_UID, FUNCTION_UID)
+    os.fchown(file, owner, owner)
     os.close(file)
 
 

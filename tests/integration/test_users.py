@@ -21,6 +21,14 @@ from thaw.snapshot.users import Numbers, Owners
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not is_root(), reason="sandboxes need root")]
 
+
+@pytest.fixture(scope="module", autouse=True)
+def _permitted() -> None:
+    found = doctor.user_namespaces()
+    if found.verdict != "ok":
+        pytest.skip(f"this machine permits sandboxes no user namespaces: {found.sentence}")
+
+
 WHO = """
 import os
 def handler(event, headers):

@@ -23,6 +23,7 @@ from thaw.environment.file_tree import build_file_tree
 from thaw.environment.launch import Launched, launch, receive, send
 from thaw.environment.seccomp import function_filter
 from thaw.environment.users import FUNCTION_UID, Identity, Users
+from thaw.errors import SandboxError
 from thaw.restore import Cloned, Template, unpack_folder
 from thaw.snapshot import Capture, FreezeTarget
 
@@ -33,15 +34,18 @@ _LIMIT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What sandboxes start from: a file tree, and user namespaces."""
+    """What sandboxes start from: a file tree, and user namespaces where this machine permits them."""
 
     namespace: int
-    users: Users
+    users: Users | None
 
 
 @contextmanager
 def ground() -> Iterator[Ground]:
-    users = Users()
+    try:
+        users = Users()
+    except SandboxError:
+        users = None
     try:
         namespace = build_file_tree(users)
         try:
@@ -49,7 +53,13 @@ def ground() -> Iterator[Ground]:
         finally:
             os.close(namespace)
     finally:
-        users.close()
+        if users is not None:
+            users.close()
+
+
+def permits_users() -> bool:
+    with ground() as found:
+        return found.users is not None
 
 
 @dataclass(slots=True)
@@ -61,7 +71,7 @@ class Box:
     log_fd: int
     tmp: int
     ground: Ground
-    identity: Identity
+    identity: Identity | None
     connection: socket.socket | None = None
 
     @property
@@ -71,10 +81,11 @@ class Box:
 
 @asynccontextmanager
 async def box(on: Ground, folder: Path, name: str) -> AsyncIterator[Box]:
-    identity = on.users.take()
-    launched = await launch(native.binary(), on.namespace, None, identity.arguments)
+    identity = on.users.take() if on.users else None
+    arguments = identity.arguments if identity else ()
+    launched = await launch(native.binary(), on.namespace, None, arguments)
     log = folder / f"{name}.log"
-    tmp = mounts.memory_filesystem(64, 0o1777, owner=identity.root)
+    tmp = mounts.memory_filesystem(64, 0o1777, owner=identity.root if identity else 0)
     made = Box(launched, log, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), tmp, on, identity)
     try:
         yield made
@@ -127,7 +138,8 @@ def shared_places(owners: int = -1) -> list[tuple[str, int]]:
 
 
 def _places(found: Box) -> list[tuple[str, int]]:
-    return [*shared_places(found.ground.users.namespace), ("/tmp", os.dup(found.tmp))]
+    owners = found.ground.users.namespace if found.ground.users else -1
+    return [*shared_places(owners), ("/tmp", os.dup(found.tmp))]
 
 
 async def start(found: Box, program: str) -> None:
@@ -218,7 +230,8 @@ def request_of(found: Box, sandbox_pidfd: int | None = None, seccomp: bytes | No
     launched = found.launched
     return CloneRequest(
         launched.pidfd if sandbox_pidfd is None else sandbox_pidfd, launched.function_end, found.log_fd, None,
-        FUNCTION_UID, FUNCTION_UID, function_filter() if seccomp is None else seccomp, host_id=found.identity.user,
+        FUNCTION_UID, FUNCTION_UID, function_filter() if seccomp is None else seccomp,
+        host_id=found.identity.user if found.identity else None,
     )  # fmt: skip
 
 
@@ -229,7 +242,8 @@ async def thawed(template: Template, found: Box, disk: bytes, asked: Asked | Non
     for _, mount in places:
         os.close(mount)
     await _attached(found)
-    unpack_folder(disk, f"/proc/self/fd/{found.tmp}", found.identity.outside)
+    owners = found.identity.outside if found.identity else {}
+    unpack_folder(disk, f"/proc/self/fd/{found.tmp}", owners)
     launched = found.launched
     cloned = await template.clone(request_of(found))
     os.close(launched.function_end)

@@ -201,6 +201,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("program", FOUND)
 async def test_comes_back_in_each_of_three_clones(program: str, tmp_path: Path) -> None:
+    if program == "users" and not harness.permits_users():
+        pytest.skip("this machine permits sandboxes no user namespaces; see thaw doctor")
     assert await harness.round_trip(program, tmp_path) == [{"found": FOUND[program]}] * 3
 
 
