@@ -25,7 +25,7 @@ from thaw.runtimes.python import LANGUAGE_AT, LIBRARY_PATH, SEARCH_PATH, SHARED_
 from thaw.runtimes.runtime import Circumstances, Installed, Mount, Runtime
 
 OLDEST_MAJOR = 18
-"""The client asks for 22; it was tried with 18, 20 and 22. Lambda has nothing older than 18 that is in use."""
+"""The client asks for 22; it was tried with 18, 20, 22 and 24. Lambda has nothing older than 18 that is in use."""
 
 CLIENT = "aws-lambda-ric@4.0.2"
 # Of what npm brings, only this is used when a function runs; the rest has compiled it.
