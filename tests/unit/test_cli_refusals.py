@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from thaw.cli.application import run
+from thaw.cli.application import application, run
 
 Thaw = Callable[..., str]
 
@@ -62,3 +64,32 @@ def test_clones_of_a_python_that_is_not_there(thaw: Thaw) -> None:
     assert thaw("doctor", "uniqueness", "--runtime", "python2.7").startswith(
         "thaw: Clones of python2.7 cannot be compared, because no such Python is on this machine: name one of python3."
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "part"),
+    [
+        (("bench",), "thaw.cli.example.build_example"),
+        (("demo",), "thaw.cli.example.build_example"),
+        (("doctor", "uniqueness"), "thaw.cli.uniqueness.comparing.packages_folder"),
+    ],
+    ids=["bench", "demo", "uniqueness"],
+)
+def test_a_command_that_is_stopped_leaves_no_folder(
+    command: tuple[str, ...], part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM comes when the command has its temporary folder and begins to work."""
+    folders: list[Path] = []
+
+    def stopped(*_: object) -> None:
+        folders.extend(tmp_path.glob("thaw-*"))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(part, stopped)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("THAW_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(application, command)
+    assert ended.exit_code == 130, ended.exception
+    assert len(folders) == 1
+    assert not folders[0].exists()

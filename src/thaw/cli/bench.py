@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thaw.cli.screen import Progress, progress, wide_console
+from thaw.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +53,7 @@ def bench(
 
     console = wide_console()
     output.mkdir(parents=True, exist_ok=True)  # what cannot be written to is told before minutes of measuring
-    with progress(console) as step:
+    with stoppable(), progress(console) as step:
         records = measure(calls, step)
     path = output / f"{SUITE}.json"
     write_records(path, records)

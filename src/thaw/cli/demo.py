@@ -15,6 +15,7 @@ import typer
 
 from thaw.cli.example import CHECKOUT
 from thaw.cli.screen import Progress, progress, wide_console
+from thaw.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +45,7 @@ def demo(
     from thaw.cli.example import build_example
 
     console = wide_console()
-    with _temporary_state() as state_dir, progress(console) as step:
+    with stoppable(), _temporary_state() as state_dir, progress(console) as step:
         example = build_example(step)
         outcome = _measure(example, state_dir, calls, step)
     _show(console, example, outcome)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thaw.cli.screen import progress, wide_console
+from thaw.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +43,8 @@ def uniqueness(
     runtimes = read_settings(state_dir=state_dir).state_dir / "runtimes"
     console = wide_console()
     began = time.monotonic()
-    compared = _compare(console, runtimes, clones, runtime, packages=not without_packages)
+    with stoppable():
+        compared = _compare(console, runtimes, clones, runtime, packages=not without_packages)
     if as_json:
         typer.echo(json.dumps([_document(one) for one in compared], indent=1))
     else:
@@ -82,10 +84,10 @@ def _temporary_state(runtimes: Path) -> Iterator[Path]:
     from thaw.runtimes.added import share_folders
 
     folder = Path(tempfile.mkdtemp(prefix="thaw-uniqueness-"))
-    runtimes.mkdir(parents=True, exist_ok=True)
-    (folder / "runtimes").symlink_to(runtimes.resolve())
-    share_folders(runtimes.parent, folder)
     try:
+        runtimes.mkdir(parents=True, exist_ok=True)
+        (folder / "runtimes").symlink_to(runtimes.resolve())
+        share_folders(runtimes.parent, folder)
         yield folder
     finally:
         shutil.rmtree(folder)
