@@ -77,9 +77,10 @@ class Begun:
 
     def failure(self) -> RestoreFailed | None:
         """Why it ended before it was the function; None where it was. To be asked once it has ended."""
-        if self.environment.ended_waiting:
-            return RestoreFailed("The clone ended while it waited for its call.", step="wait")
-        return self.thawing.failure()
+        failure = self.thawing.failure()
+        if failure is None and self.environment.ended_waiting:
+            failure = RestoreFailed("The clone ended while it waited for its call.", step="wait")
+        return failure
 
     async def close(self) -> None:
         """Ends it."""
