@@ -79,6 +79,9 @@ def test_threads_timers_and_heap_go_on_under_each_collector(server: Served, runt
         }  # fmt: skip
 
 
+CRYPTOGRAPHY = ("sun.security.", "com.sun.crypto.provider.", "java.math.")
+
+
 @pytest.mark.parametrize("runtime", VERSIONS)
 def test_jcmd_works_on_a_clone_and_compiled_code_is_kept(server: Served, runtime: str) -> None:
     if not (jdk.java(runtime).folder / "bin" / "jcmd").is_file():
@@ -89,6 +92,13 @@ def test_jcmd_works_on_a_clone_and_compiled_code_is_kept(server: Served, runtime
     assert listed.error is None, listed.payload
     assert listed.payload.endswith("status 0")
     assert "programs.Attach.hot(J)J" in listed.payload
+    compiled = [line.split() for line in listed.payload.splitlines() if "(" in line]
+    second = {fields[3] for fields in compiled if fields[1] == "4"}
+    assert any("SHA2.implCompress0" in method for method in second), "cryptography is compiled by the second compiler"
+    assert all(method.startswith(CRYPTOGRAPHY) for method in second), "nothing else is"
+    log = server.log(function)
+    assert "directives" not in log, "the compilers' own messages are not the function's"
+    assert "compilable" not in log, "nor are these"
     threads = server.call(function, "Thread.print", version).payload
     assert '"main"' in threads
     assert threads.endswith("status 0")

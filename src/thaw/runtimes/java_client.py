@@ -27,6 +27,7 @@ MOUNTED_AT = "/var/runtime"
 BOOTSTRAP = "bootstrap"
 JNI_LIBRARY = "libaws-lambda-jni.so"
 START_JAR = "thaw-start.jar"
+COMPILERS = "compilers.json"
 _SOURCE = "java.sh"
 _JNI_ENTRY = "jni/libaws-lambda-jni.linux-x86_64.so"
 # Pinned, so that a Maven that is older than the newest plugin gets the same one.
@@ -91,7 +92,7 @@ JARS = (
 
 def client_digest(compiler: Path | None) -> str:
     """Hex name of what would be installed: another jar or bootstrap, another folder."""
-    digest = hashlib.sha256(_bootstrap())
+    digest = hashlib.sha256(_bootstrap() + b"\0" + _compilers())
     for jar in JARS:
         digest.update(b"\0" + jar.sha256.encode())
     if compiler is not None:
@@ -128,6 +129,7 @@ async def _fill(part: Path, compiler: Path | None, repository_url: str | None) -
     with zipfile.ZipFile(part / CLIENT.file_name) as archive:
         (part / JNI_LIBRARY).write_bytes(archive.read(_JNI_ENTRY))
     (part / BOOTSTRAP).write_bytes(_bootstrap())
+    (part / COMPILERS).write_bytes(_compilers())
     if compiler is not None:
         await _compile_start(part, compiler)
     return [f"{jar.artifact}-{jar.version}" for jar in JARS]
@@ -135,6 +137,10 @@ async def _fill(part: Path, compiler: Path | None, repository_url: str | None) -
 
 def _bootstrap() -> bytes:
     return (resources.files("thaw.runtimes") / "bootstrap" / _SOURCE).read_bytes()
+
+
+def _compilers() -> bytes:
+    return (resources.files("thaw.runtimes") / "bootstrap" / COMPILERS).read_bytes()
 
 
 def _sources() -> list[tuple[str, bytes]]:

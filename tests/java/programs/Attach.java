@@ -4,13 +4,18 @@ import com.amazonaws.services.lambda.runtime.Context;
 import com.amazonaws.services.lambda.runtime.RequestHandler;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import javax.crypto.SecretKeyFactory;
+import javax.crypto.spec.PBEKeySpec;
 
-/** Asks its own JVM by jcmd; `hot` is compiled before the snapshot and not run any more. */
+/** Asks its own JVM by jcmd; `hot`, and what derives keys, is compiled before the snapshot and not run any more. */
 public class Attach implements RequestHandler<String, String> {
     static {
         long sum = 0;
         for (int index = 0; index < 50_000; index++) {
             sum += hot(index);
+        }
+        for (int round = 0; round < 20; round++) {
+            sum += derive();
         }
         // The JDK notes the process's number when it is asked for the first time.
         System.out.println("warmed up " + sum + " in process " + ProcessHandle.current().pid());
@@ -18,6 +23,16 @@ public class Attach implements RequestHandler<String, String> {
 
     static long hot(long value) {
         return value * 31 + (value >>> 3);
+    }
+
+    /** As a login to PostgreSQL does. */
+    private static int derive() {
+        try {
+            PBEKeySpec secret = new PBEKeySpec("password".toCharArray(), new byte[16], 4096, 256);
+            return SecretKeyFactory.getInstance("PBKDF2WithHmacSHA256").generateSecret(secret).getEncoded()[0];
+        } catch (java.security.GeneralSecurityException error) {
+            throw new IllegalStateException(error);
+        }
     }
 
     @Override

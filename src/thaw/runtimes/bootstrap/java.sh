@@ -21,19 +21,35 @@ case $options in
 *) set -- "$@" -XX:+UseSerialGC ;;
 esac
 
+runtime=${LAMBDA_RUNTIME_DIR:-/var/runtime}
+
 # The first compiler only, as on Lambda: a short life never pays the second. In clones of a snapshot that goes for every
-# version: the second compiler of each would set to work on its first call, on the same code in all of them.
+# version: the second compiler of each would set to work on its first call, on the same code in all of them. But logging
+# in to a database or a TLS handshake, which is what clones begin with, takes six times as long in code of the first
+# compiler, which does not know the processor's instructions for it: for cryptography alone (compilers.json) there is the
+# second one. Code that it must not compile is profiled for a moment and then compiled by the first one without
+# profiling, as if there were no second; these thresholds make the moment short. What is not compiled would be listed in
+# the function's log; DisplayVMOutput keeps it out.
 case $options in
-*Tiered*) ;;
+*Tiered* | *CompilerDirectives*) ;;
 *)
     case $major:$AWS_LAMBDA_INITIALIZATION_TYPE in
+    *:snap-start)
+        set -- "$@" -XX:+UnlockDiagnosticVMOptions "-XX:CompilerDirectivesFile=$runtime/compilers.json" \
+            -XX:CompileCommand=quiet -XX:TieredStopAtLevel=4 -XX:Tier3InvokeNotifyFreqLog=3 \
+            -XX:Tier3BackedgeNotifyFreqLog=10 -XX:Tier4InvocationThreshold=16 -XX:Tier4MinInvocationThreshold=8 \
+            -XX:Tier4CompileThreshold=64 -XX:Tier4BackEdgeThreshold=4000
+        case $options in
+        *DisplayVMOutput*) ;;
+        *) set -- "$@" -XX:-DisplayVMOutput ;;
+        esac
+        ;;
     11:on-demand | 11:provisioned-concurrency | 25:provisioned-concurrency) ;;
     *) set -- "$@" -XX:TieredStopAtLevel=1 ;;
     esac
     ;;
 esac
 
-runtime=${LAMBDA_RUNTIME_DIR:-/var/runtime}
 classes=
 for jar in "$runtime"/*.jar; do
     classes="$classes${classes:+:}$jar"

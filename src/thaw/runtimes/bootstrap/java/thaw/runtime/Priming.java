@@ -31,6 +31,8 @@ final class Priming implements Resource {
             "{\"text\":\"a\\u00e4\",\"number\":1,\"real\":1.5,\"truth\":true,\"nothing\":null,\"list\":[1,\"b\"],"
                     + "\"map\":{\"key\":\"value\"}}";
 
+    private static final String MANAGEMENT = "org.crac.management.CRaCMXBean";
+
     /** What the client and the JDK load between restore and the first answer besides; some only in some versions. */
     private static final List<String> CLASSES = List.of(
             "com.amazonaws.services.lambda.runtime.api.client.util.ConcurrencyConfig",
@@ -68,6 +70,7 @@ final class Priming implements Resource {
                 continue; // this JDK has it under another name, and then loads it when it is needed
             }
         }
+        primeManagement();
         // Links the lambdas that sort the hooks for afterRestore; beforeCheckpoint has others.
         Object hooks = Core.getGlobalContext();
         Method sorted = hooks.getClass().getDeclaredMethod("getCheckpointQueueForwardOrderOfRegistration");
@@ -75,6 +78,17 @@ final class Priming implements Resource {
         sorted.invoke(hooks);
         SdkInternalThreadLocal.put("thaw", "priming");
         SdkInternalThreadLocal.remove("thaw");
+    }
+
+    /** Frameworks ask how long ago the restore was, to log it; the library that tells is the function's. */
+    private static void primeManagement() throws ReflectiveOperationException {
+        Class<?> bean;
+        try {
+            bean = Class.forName(MANAGEMENT, true, Thread.currentThread().getContextClassLoader());
+        } catch (ClassNotFoundException error) {
+            return; // it uses no org.crac, or one without this part
+        }
+        bean.getMethod("getUptimeSinceRestore").invoke(bean.getMethod("getCRaCMXBean").invoke(null));
     }
 
     private static InvocationRequest request(String event) {
@@ -149,9 +163,12 @@ final class Priming implements Resource {
         public String handleRequest(String event, com.amazonaws.services.lambda.runtime.Context context) {
             Object object = event;
             int number = event.length();
+            long large = number;
             String text = "before " + object;
             text = event + " after " + object;
             text = "before " + event + " between " + text + " after";
+            text = "before " + large + " between " + text;
+            text = "before " + large + " after";
             return "before " + number + " between " + object + " and " + text;
         }
     }

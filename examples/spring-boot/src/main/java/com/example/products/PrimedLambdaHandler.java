@@ -1,103 +1,84 @@
 package com.example.products;
 
-import com.amazonaws.services.lambda.runtime.Context;
+import com.zaxxer.hikari.HikariDataSource;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.math.BigDecimal;
 import java.nio.charset.StandardCharsets;
+import java.sql.SQLException;
+import org.crac.Context;
 import org.crac.Core;
 import org.crac.Resource;
+import org.springframework.context.ApplicationContext;
+import org.springframework.transaction.PlatformTransactionManager;
+import org.springframework.transaction.support.TransactionTemplate;
+import org.springframework.web.context.support.WebApplicationContextUtils;
 
 /**
- * The same, primed: requests that change nothing are served before the snapshot, so that the classes they need are loaded
- * and their code is compiled in every clone.
+ * The same, primed: every kind of request is served many times before the snapshot, and the database logged in to, so
+ * that the classes they need are loaded and their code is compiled in every clone.
  *
- * <p>The hook is registered after Spring's own, so it runs before Spring closes the database connections.
+ * <p>The container serves a request in the thread that asks it to, so those that change something run in a transaction of
+ * this class's, which is rolled back. The hook is registered after Spring's own, so it runs before Spring closes the connections.
  */
 public class PrimedLambdaHandler extends LambdaHandler implements Resource {
-    private static final int ROUNDS = Integer.parseInt(System.getenv().getOrDefault("PRIMING_ROUNDS", "500"));
+    private static final int ROUNDS = Integer.parseInt(System.getenv().getOrDefault("PRIMING_ROUNDS", "300"));
     private static final String REQUEST = "{\"httpMethod\":\"%s\",\"path\":\"%s\",\"resource\":\"/{proxy+}\","
             + "\"headers\":{\"Accept\":\"application/json\",\"Content-Type\":\"application/json\"},"
             + "\"multiValueHeaders\":{\"Accept\":[\"application/json\"],\"Content-Type\":[\"application/json\"]},"
             + "\"requestContext\":{\"identity\":{},\"httpMethod\":\"%1$s\"},\"body\":%s,\"isBase64Encoded\":false}";
+    private static final String PRODUCT = "\"{\\\"name\\\":\\\"priming\\\",\\\"price\\\":1}\"";
+    private static final String REFUSED = "\"{\\\"name\\\":\\\"\\\",\\\"price\\\":0}\"";
+
+    private final ApplicationContext application =
+            WebApplicationContextUtils.getRequiredWebApplicationContext(CONTAINER.getServletContext());
 
     public PrimedLambdaHandler() {
         Core.getGlobalContext().register(this);
     }
 
     @Override
-    public void beforeCheckpoint(org.crac.Context<? extends Resource> context) throws IOException {
+    public void beforeCheckpoint(Context<? extends Resource> context) throws SQLException {
         for (int round = 0; round < ROUNDS; round++) {
-            serve("GET", "/products/0", "null");
-            serve("GET", "/products", "null");
-            // Refused by validation, after all that reading a body takes.
-            serve("POST", "/products", "\"{\\\"name\\\":\\\"\\\",\\\"price\\\":0}\"");
+            logIn();
+            serve("GET", "/products", null);
+            new TransactionTemplate(application.getBean(PlatformTransactionManager.class))
+                    .executeWithoutResult(transaction -> {
+                        transaction.setRollbackOnly();
+                        serveAll();
+                    });
         }
-    }
-
-    private void serve(String method, String path, String body) throws IOException {
-        byte[] event = String.format(REQUEST, method, path, body).getBytes(StandardCharsets.UTF_8);
-        CONTAINER.proxyStream(new ByteArrayInputStream(event), new ByteArrayOutputStream(), new NoContext());
     }
 
     @Override
-    public void afterRestore(org.crac.Context<? extends Resource> context) {}
+    public void afterRestore(Context<? extends Resource> context) {}
 
-    /** Before the snapshot no call has begun that could have one. */
-    private static final class NoContext implements Context {
-        @Override
-        public String getAwsRequestId() {
-            return "priming";
-        }
+    /** Replaces the pool's connection by a new one. */
+    private void logIn() throws SQLException {
+        HikariDataSource database = application.getBean(HikariDataSource.class);
+        database.getHikariPoolMXBean().softEvictConnections();
+        database.getConnection().close();
+    }
 
-        @Override
-        public String getLogGroupName() {
-            return "";
-        }
+    private void serveAll() {
+        Product product = new Product(null, "priming", BigDecimal.ONE);
+        String path = "/products/" + application.getBean(ProductRepository.class).save(product).id();
+        serve("POST", "/products", PRODUCT);
+        serve("POST", "/products", REFUSED);
+        serve("GET", path, null);
+        serve("PUT", path, PRODUCT);
+        serve("DELETE", path, null);
+        serve("GET", path, null);
+    }
 
-        @Override
-        public String getLogStreamName() {
-            return "";
-        }
-
-        @Override
-        public String getFunctionName() {
-            return System.getenv("AWS_LAMBDA_FUNCTION_NAME");
-        }
-
-        @Override
-        public String getFunctionVersion() {
-            return System.getenv("AWS_LAMBDA_FUNCTION_VERSION");
-        }
-
-        @Override
-        public String getInvokedFunctionArn() {
-            return "";
-        }
-
-        @Override
-        public com.amazonaws.services.lambda.runtime.CognitoIdentity getIdentity() {
-            return null;
-        }
-
-        @Override
-        public com.amazonaws.services.lambda.runtime.ClientContext getClientContext() {
-            return null;
-        }
-
-        @Override
-        public int getRemainingTimeInMillis() {
-            return 60_000;
-        }
-
-        @Override
-        public int getMemoryLimitInMB() {
-            return 0;
-        }
-
-        @Override
-        public com.amazonaws.services.lambda.runtime.LambdaLogger getLogger() {
-            return null;
+    private void serve(String method, String path, String body) {
+        byte[] event = String.format(REQUEST, method, path, body).getBytes(StandardCharsets.UTF_8);
+        try {
+            CONTAINER.proxyStream(new ByteArrayInputStream(event), new ByteArrayOutputStream(), new PrimingContext());
+        } catch (IOException error) {
+            throw new UncheckedIOException(error);
         }
     }
 }
