@@ -7,8 +7,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * What runs first in a Java function's process: the AWS runtime interface client, with {@link Priming} before the
- * snapshot, {@link Reseeding} and {@link ProcessNumber} after restore.
+ * What runs first in a Java function's process: the AWS runtime interface client, with {@link Priming} and
+ * {@link Compilers} before the snapshot, {@link Reseeding} and {@link ProcessNumber} after restore.
  */
 public final class Start {
     // The client's context holds its resources weakly, so somebody else has to hold these.
@@ -18,6 +18,7 @@ public final class Start {
 
     public static void main(String[] arguments) throws Throwable {
         if ("snap-start".equals(System.getenv("AWS_LAMBDA_INITIALIZATION_TYPE"))) {
+            register(new Compilers());
             if (!"0".equals(System.getenv("THAW_RESEED"))) {
                 register(new Reseeding());
             }
