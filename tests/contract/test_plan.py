@@ -123,7 +123,7 @@ def test_a_written_plan_reads_as_the_header_says(compiled: Layout) -> None:
 
     header = {name: number("plan_header", name) for name in FIELDS["plan_header"][:6]}
     assert header == {
-        "magic": plan.MAGIC, "version": 2, "header_size": plan.HEADER_SIZE, "size": len(data), "descriptor_base": 70,
+        "magic": plan.MAGIC, "version": 3, "header_size": plan.HEADER_SIZE, "size": len(data), "descriptor_base": 70,
         "special_count": 2,
     }  # fmt: skip
     assert struct.unpack_from("=4Q", data, compiled["plan_header"]["special"][0]) == (0x1000, 0x2000, 0x3000, 0x4000)

@@ -21,10 +21,14 @@ pytestmark = [
 ]
 
 SOURCE = """
-import os, random, time
+import ctypes, os, random, struct, threading, time
 
 from snapshot_restore_py import register_after_restore
 
+libc = ctypes.CDLL(None)
+timer = libc.timerfd_create(time.CLOCK_MONOTONIC, 0)
+assert libc.timerfd_settime(timer, 0, struct.pack("4q", 0, 0, 1000, 0), None) == 0
+threading.Thread(target=threading.Event().wait, daemon=True).start()
 restored = []
 started = time.monotonic()
 
@@ -37,11 +41,16 @@ def note():
 def handler(event, context):
     if event == "exit":
         os._exit(3)
+    left = ctypes.create_string_buffer(32)
+    assert libc.timerfd_gettime(timer, left) == 0
     fields = open("/proc/self/stat").read().rpartition(")")[2].split()
     return {
         "born": int(fields[19]) / os.sysconf("SC_CLK_TCK"),
         "now": time.monotonic(),
         "hooks": restored,
+        "left": struct.unpack("4q", left.raw)[2] + struct.unpack("4q", left.raw)[3] / 1e9,
+        "name": open("/proc/self/comm").read().strip(),
+        "threads": len(os.listdir("/proc/self/task")),
         "random": random.random(),
         "files": sorted(os.listdir("/tmp")),
     }
@@ -86,7 +95,8 @@ def call_with_waiting_clone(server: Served, name: str, version: str) -> tuple[An
 
 def test_calls_are_served_by_clones_that_waited_for_them(server: Served) -> None:
     version = publish(server, "waits")
-    assert server.call("waits", None, version).error is None
+    first = server.call("waits", None, version).payload
+    assert first["threads"] == 2
     seen = []
     for _ in range(3):
         began = time.time()
@@ -94,10 +104,21 @@ def test_calls_are_served_by_clones_that_waited_for_them(server: Served) -> None
         assert answer["born"] < asked - 0.2, "the process was there before the call"
         (hook,) = answer["hooks"]
         assert began <= hook <= time.time(), "the hook ran during the call, once"
+        assert (answer["name"], answer["threads"]) == (first["name"], 2)
         seen.append(answer["random"])
     assert len(set(seen)) == 3
     server.client.delete_function(FunctionName="waits")
     until_true(lambda: waiting_clone(server) is None, "a deleted function keeps no clone")
+
+
+def test_timers_count_from_the_call_on(server: Served) -> None:
+    version = publish(server, "timers")
+    left = server.call("timers", None, version).payload["left"]
+    assert 900 < left <= 1000
+    until_true(lambda: waiting_clone(server) is not None, "a clone waits for its call")
+    time.sleep(4)
+    assert server.call("timers", None, version).payload["left"] > left - 3, "it had as much left as any other clone"
+    server.client.delete_function(FunctionName="timers")
 
 
 def test_a_waiting_clone_that_ended_costs_its_call_nothing(server: Served) -> None:

@@ -11,7 +11,7 @@
 #include "syscall.h"
 
 #define PLAN_MAGIC 0x4e414c5057414854UL /* "THAWPLAN" */
-#define PLAN_VERSION 2
+#define PLAN_VERSION 3
 /* Above the 46 bits from which V8 draws the places of its heap, and below those of programs and libraries. */
 #define RESTORER_ADDRESS 0x500000000000UL
 #define PLAN_ADDRESS 0x510000000000UL
@@ -125,8 +125,8 @@ struct plan_header {
 	u64 lazy_count;
 	struct program build;     /* in the template: the address space, writable */
 	struct program settle;    /* in the template, when it is filled: protections */
-	struct program enter;     /* in the clone, privileged: descriptors, late mappings, timers, limits */
-	struct program surrender; /* in the clone, last: privileges; ends with the system call filter */
+	struct program enter;     /* in the clone, privileged: descriptors, late mappings, limits; a clone made ahead waits after it */
+	struct program surrender; /* in the clone, last: what time counts for, privileges; ends with the system call filter */
 	struct program share;     /* in a tree's first process, before the others are forked: what they share */
 	u64 relative_address;     /* struct relative[]: the tree's other processes; none in a plan of one of them */
 	u64 relative_count;

@@ -51,6 +51,7 @@ struct plan_header *plan;
 static int control = CONTROL_FD;
 static u64 missing; /* bytes of the extents that have not been filled */
 static int settled;
+static int is_ahead; /* the clone at hand was made before its call */
 static int has_users; /* the clone at hand enters its sandbox's user namespace */
 static u32 inside_uid, inside_gid; /* and is this one there */
 static i32 ticket; /* of the clone at hand; 0 in the template itself */
@@ -326,7 +327,8 @@ static void await_missing_pages(u32 flags)
 
 /* ---- the clone ---- */
 
-/* A clone that was made ahead of its call. Up to here it has pages and namespaces; from here on time counts for it. */
+/* A clone that was made ahead of its call. Up to here it has pages, namespaces, descriptors and threads; from here on time
+ * counts for it. It still has the template's name. */
 static void await_call(void)
 {
 	struct {
@@ -426,6 +428,8 @@ __attribute__((noreturn)) void live(void)
 	if (plan->tid_address)
 		*(i32 *)plan->tid_address = ((const struct parameters *)plan->parameters_address)->pid;
 	start_threads(threads);
+	if (is_ahead)
+		await_call();
 	execute(&threads[0].program);
 	execute(&plan->surrender);
 	gather(STAGE_READY);
@@ -443,8 +447,7 @@ __attribute__((noreturn)) static void become_function(i32 pid, u32 flags)
 	if (flags & CLONE_IS_LAZY)
 		await_missing_pages(flags);
 	copy_expected();
-	if (flags & CLONE_IS_AHEAD)
-		await_call();
+	is_ahead = !!(flags & CLONE_IS_AHEAD);
 	live();
 }
 

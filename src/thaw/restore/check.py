@@ -13,7 +13,7 @@ from typing import Any
 
 from thaw.errors import RestoreRefused
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 """Of the restore plans that this Thaw understands; the same as in native/plan.h."""
 
 

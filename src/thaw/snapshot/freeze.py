@@ -115,7 +115,7 @@ class _Freezer:
         first.plan_folder(share)
         nameless = NamelessFiles(first.plan, self._clone_image, self._kept, share)
         self._plan_memories(nameless)
-        places = [Place(each.process.pid, each.number, each.plan, each.enter) for each in self._plans]
+        places = [Place(each.process.pid, each.number, each.plan, each.enter, each.surrender) for each in self._plans]
         repeated = {int(port): request.encode() for port, request in self._target.repeated.items()}
         context = Context(
             first.plan, share, places, self._kept, self._table, nameless, self._target.connection_port, repeated,

@@ -16,7 +16,7 @@ from thaw.snapshot.process import PAGE
 from thaw.snapshot.program import STEP_SIZE, SYSTEM_CALLS, Argument, Step, Variable
 
 MAGIC: Final = 0x4E414C5057414854  # "THAWPLAN", little-endian
-VERSION: Final = 2
+VERSION: Final = 3
 PLAN_ADDRESS: Final = 0x5100_0000_0000
 RESERVED: Final = range(0x5000_0000_0000, 0x5300_0000_0000)
 """Addresses that a function may not use: the template's own code, the plan, and room to move the vDSO."""

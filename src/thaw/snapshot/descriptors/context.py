@@ -17,13 +17,14 @@ _O_NONBLOCK, _O_APPEND, _O_ASYNC, _O_DIRECT, _O_NOATIME = 0o4000, 0o2000, 0o2000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One process, and the program of its plan that gives it its descriptors. `own_pid` is its number as itself sees
-    it."""
+    """One process, and the programs of its plan: `enter` gives it its descriptors, `surrender` is what it does last.
+    `own_pid` is its number as itself sees it."""
 
     pid: int
     own_pid: int
     plan: PlanWriter
     enter: Program
+    surrender: Program
 
 
 @dataclass(frozen=True, slots=True)

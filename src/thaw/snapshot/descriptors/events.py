@@ -41,16 +41,24 @@ def _times(file: OpenFile, name: str) -> tuple[int, int]:
 
 
 def plan_timerfd(context: Context, file: OpenFile) -> int:
-    """The time that was left, the interval, and the ticks nobody has read (timerfd_create(2))."""
+    """The time that was left, the interval, and the ticks nobody has read (timerfd_create(2)).
+
+    They begin to count when the clone is about to be the function: one that is made ahead of its call has its descriptors
+    long before. (Trees are not made ahead, and their first process makes what the others get.)
+    """
     held = context.hold("timerfd_create", int(field_of(file, "clockid")), 0)
+    program, number = context.enter, held
+    if not context.is_tree:
+        (place,) = context.places
+        program, number = place.surrender, min(file.numbers_in(place.pid))
     value, interval = _times(file, "it_value"), _times(file, "it_interval")
     if value != (0, 0):
         setting = context.plan.allocate(struct.pack("=4q", *interval, *value))
-        context.enter.call("timerfd_settime", held, 0, setting, 0)
+        program.call("timerfd_settime", number, 0, setting, 0)
     ticks = int(field_of(file, "ticks"))
     if ticks:
         address = context.plan.allocate(struct.pack("=Q", ticks))
-        context.enter.call("ioctl", held, _TFD_IOC_SET_TICKS, address, label="TFD_IOC_SET_TICKS")
+        program.call("ioctl", number, _TFD_IOC_SET_TICKS, address, label="TFD_IOC_SET_TICKS")
     context.set_flags(held, file)
     return held
 
