@@ -50,9 +50,9 @@ def rest(pid: int) -> list[str]:
     return [link for link in links(pid) if not link.startswith("socket:")]
 
 
-def calling(running: Served) -> Callable[[int], dict[str, Any]]:
+def calling(running: Served, qualifier: str) -> Callable[[int], dict[str, Any]]:
     """Gives a caller without second tries, which returns the error of its call; {} for none."""
-    url = f"{running.process.url}/2015-03-31/functions/f/invocations"
+    url = f"{running.process.url}/2015-03-31/functions/f/invocations?Qualifier={qualifier}"
 
     def call(_: int) -> dict[str, Any]:
         try:
@@ -67,10 +67,13 @@ def calling(running: Served) -> Callable[[int], dict[str, Any]]:
     return call
 
 
-def test_without_descriptors_calls_fail_in_a_sentence_and_nothing_leaks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"SnapStart": {"ApplyOn": "PublishedVersions"}}], ids=["afresh", "clones"])
+def test_without_descriptors_calls_fail_in_a_sentence_and_nothing_leaks(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
     with served(tmp_path / "state", idle_timeout_s=0, pool_size=4, fork_ahead=False) as running:
-        pid, call = running.process.pid, calling(running)
-        running.create("f", FUNCTION, Timeout=20)
+        running.create("f", FUNCTION, Timeout=20, **settings)
+        pid, call = running.process.pid, calling(running, running.publish("f"))
         with ThreadPoolExecutor(CALLS) as callers:
             assert list(callers.map(call, range(CALLS))) == [{}] * CALLS
             until_true(lambda: sum(link.endswith("/pids.max") for link in rest(pid)) == 4, "the pool is full")
