@@ -90,6 +90,10 @@ def test_without_descriptors_calls_fail_in_a_sentence_and_nothing_leaks(
         told = [error for error in errors if error]
         assert told, "there was too little room"
         for error in told:
+            if error["status"] == 400:
+                # libuv hangs up on who connects while no descriptor is left; a clone's runtime then ends by itself.
+                assert error["Message"] == "The Restore phase failed: Runtime exited with error: exit status 1."
+                continue
             assert (error["status"], error["type"]) == (500, "ServiceException")
             assert "Too many open files" in error["Message"]
         until_true(lambda: len(rest(pid)) <= len(before), "everything is closed")
