@@ -11,7 +11,7 @@ import pytest
 
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes import java, java_client
-from thaw.runtimes.java_client import BOOTSTRAP, JARS, JNI_LIBRARY, Jar, client_digest, client_folder
+from thaw.runtimes.java_client import BOOTSTRAP, COMPILERS, JARS, JNI_LIBRARY, Jar, client_digest, client_folder
 from thaw.runtimes.java_homes import JavaHome, discover, read_home
 
 
@@ -117,7 +117,7 @@ async def test_the_client_is_fetched_from_a_repository_and_checked(
     url = f"file://{tmp_path}/repository"
     folder = await client_folder(tmp_path / "state", None, repository_url=url, progress=said.append)
     assert sorted(file.name for file in folder.iterdir()) == sorted(
-        [first.file_name, JNI_LIBRARY, BOOTSTRAP, "client.txt"]
+        [first.file_name, JNI_LIBRARY, BOOTSTRAP, COMPILERS, "client.txt"]
     )
     assert (folder / JNI_LIBRARY).read_text() == "native"
     assert said[-1].endswith("for Java, without priming, because this machine has no JDK with javac.")
