@@ -21,6 +21,13 @@ case $options in
 *) set -- "$@" -XX:+UseSerialGC ;;
 esac
 
+# The JVM would collect garbage in full when its classes reach 21 MiB, which most functions do in Init: it takes time, and
+# with it goes a hook that the function registered without keeping it, which the context holds weakly.
+case $options in
+*MetaspaceSize*) ;;
+*) set -- "$@" -XX:MetaspaceSize=256m ;;
+esac
+
 runtime=${LAMBDA_RUNTIME_DIR:-/var/runtime}
 
 # The first compiler only, as on Lambda: a short life never pays the second. In clones of a snapshot that goes for every
