@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,12 +12,13 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fetched
 from packing import Entries
-from serving import SHARED_RUNTIMES, Served
+from serving import SHARED_RUNTIMES, Reply, Served
 from thaw.errors import RuntimeNotFound
 from thaw.runtimes.java_client import client_folder
 from thaw.runtimes.java_homes import SERVED, JavaHome, default_homes, discover
@@ -128,6 +130,14 @@ def deploy(server: Served, template: Path, parameters: Mapping[str, str]) -> Non
         command += ["--parameter-overrides", f"{name}='{value}'" if " " in value else f"{name}={value}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def ask(server: Served, function: str, event: Mapping[str, Any]) -> tuple[Reply, int, Any]:
+    """A REST function's reply to an event of API Gateway, its status and its document."""
+    reply = server.call(function, event, "live")
+    assert reply.error is None, reply.payload
+    text = reply.payload.get("body")
+    return reply, reply.payload["statusCode"], json.loads(text) if text else None
 
 
 def _build(source: Path, folder: Path, phase: str) -> None:

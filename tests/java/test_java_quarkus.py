@@ -45,11 +45,9 @@ def test_crud_through_clones_that_open_their_own_connections(server: Served) -> 
         assert database.connections() == 0
 
         def ask(method: str, path: str, body: Any = None, function: str = "notes-snapstart") -> tuple[int, Any]:
-            reply = server.call(function, request(method, path, body), "live")
-            assert reply.error is None, reply.payload
+            reply, status, document = jdk.ask(server, function, request(method, path, body))
             assert ("Restore Duration" in reply.log) == (function == "notes-snapstart")
-            text = reply.payload.get("body")
-            return reply.payload["statusCode"], json.loads(text) if text else None
+            return status, document
 
         # Each request goes to a clone of its own.
         assert ask("GET", "/notes") == (200, [])

@@ -75,7 +75,7 @@ class Resident:
         self.template = template
         self.on_learnt: Callable[[dict[str, Any]], None] = lambda facts: None
         """Called with facts for the manifest that the first calls showed: `refined_pieces`, which they touched although
-        no rehearsal had, and `written` with `written_by_calls`, the memory that they write; each at most once."""
+        no rehearsal had, and `written_by_calls`, the memory that they write; each at most once."""
         self.on_complete: Callable[[], None] = lambda: None
         """Called once when the rest of the image is in the template, where it was not from the beginning."""
         self._arrival = arrival
@@ -206,6 +206,7 @@ class Resident:
         self.template.expect_writes(self._writes.ranges)
         if sum(size for _, size, _ in extents) <= eager:
             self._complete = True
+            self._expect_usual_writes()
             return
         self._begin_serving(plan, extents)
         self._rest = asyncio.create_task(self._fetch_rest(self.template.facts.get("refined_pieces", ())))
@@ -252,6 +253,12 @@ class Resident:
             return
         if not self._learning:
             await self._fill_rest()
+        self._expect_usual_writes()
+
+    def _expect_usual_writes(self) -> None:
+        """What calls write is copied for clones beforehand, now that none would have to wait for it to arrive."""
+        if self.template.alive:
+            self.template.expect_writes(self.template.facts.get("written_by_calls", self._writes.ranges))
 
     async def _fill_rest(self) -> None:
         """Put the rest of a small image into the template, too: its clones then never wait for a page."""
@@ -332,7 +339,7 @@ class Resident:
 
         `unchanged` says whether it has done nothing since.
         """
-        if not (self._writes.complete or self._closed or self.template.facts.get("written_by_calls")):
+        if not (self._writes.complete or self._closed or "written_by_calls" in self.template.facts):
             self._in_background(self._learn_writes(cloned.pid, unchanged))
 
     async def _learn_writes(self, pid: int, unchanged: Callable[[], bool]) -> None:
@@ -343,7 +350,7 @@ class Resident:
         if unchanged() and self.template.alive and self._writes.observe(written) and self._writes.complete:
             # Not earlier: what was copied for a clone cannot be told from what it wrote itself.
             self.template.expect_writes(self._writes.ranges)
-            self.on_learnt({"written": self._writes.ranges, "written_by_calls": True})
+            self.on_learnt({"written_by_calls": self._writes.ranges})
 
     def _look_later(self, number: int) -> None:
         """See what a call touched, when it is likely to be over: a warm environment may live on for long."""

@@ -43,8 +43,8 @@ def _times(file: OpenFile, name: str) -> tuple[int, int]:
 def plan_timerfd(context: Context, file: OpenFile) -> int:
     """The time that was left, the interval, and the ticks nobody has read (timerfd_create(2)).
 
-    They begin to count when the clone is about to be the function: one that is made ahead of its call has its descriptors
-    long before. (Trees are not made ahead, and their first process makes what the others get.)
+    They begin to count when the clone is about to be the function: one that is made ahead of its call has its
+    descriptors long before. (Trees are not made ahead, and their first process makes what the others get.)
     """
     held = context.hold("timerfd_create", int(field_of(file, "clockid")), 0)
     program, number = context.enter, held
