@@ -47,6 +47,13 @@ def test_what_a_fork_wrote_is_told_from_what_it_shares() -> None:
     ]  # fmt: skip
 
 
+def test_reserved_addresses_are_not_looked_through() -> None:
+    reserve = 0x4000  # MAP_NORESERVE, which mmap names only since Python 3.13
+    reserved = mmap.mmap(-1, 32 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | reserve)
+    assert all(size < 32 << 30 for _, size in private_ranges(os.getpid()))
+    reserved.close()
+
+
 def test_what_most_first_calls_wrote_is_expected_of_the_next() -> None:
     expected = ExpectedWrites([(0, PAGE)])
     calls = [[(8 * PAGE, 2 * PAGE)], [(8 * PAGE, PAGE)], [(9 * PAGE, PAGE), (20 * PAGE, PAGE)], [(8 * PAGE, 2 * PAGE)]]

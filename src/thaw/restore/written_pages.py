@@ -22,6 +22,9 @@ _IS_WRITTEN: Final = bytes(top & (_WANTED | _TOP_FILE) == _WANTED for top in ran
 _RUN: Final = re.compile(b"\1+")
 _PORTION: Final = 64 << 20  # bytes of memory whose entries are read at a time: 128 KiB of entries
 
+_RESERVED: Final = 16 << 30
+"""Bytes of a mapping that is larger than the memory of any function: addresses in reserve, slow to look through."""
+
 OBSERVED: Final = 4
 """How many clones' first calls are looked at."""
 _LIMIT: Final = 8192  # pages; a function that writes more on each call gains nothing that it would notice
@@ -46,7 +49,8 @@ def _written(pagemap: int, address: int, size: int) -> Iterator[Range]:
 
 
 def private_ranges(pid: int) -> list[Range]:
-    """What a process may write without anybody else seeing it (rw-p in /proc/PID/maps; proc_pid_maps(5)).
+    """What a process may write without anybody else seeing it (rw-p in /proc/PID/maps; proc_pid_maps(5)), but for
+    what it merely reserves.
 
     Raises:
         OSError: the process is gone.
@@ -54,7 +58,8 @@ def private_ranges(pid: int) -> list[Range]:
     with open(f"/proc/{pid}/maps") as file:
         fields = [line.split(maxsplit=2) for line in file]
     bounds = [each[0].split("-") for each in fields if each[1] == "rw-p"]
-    return [(int(start, 16), int(end, 16) - int(start, 16)) for start, end in bounds]
+    ranges = [(int(start, 16), int(end, 16) - int(start, 16)) for start, end in bounds]
+    return [(address, size) for address, size in ranges if size < _RESERVED]
 
 
 class ExpectedWrites:
